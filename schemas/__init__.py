@@ -1,0 +1,1 @@
+"""What travels: the records, their Avro contract, the codec, the features and the errors."""
