@@ -1,0 +1,1 @@
+"""Where it comes from and goes: logs, pictures, analysers."""

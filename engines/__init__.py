@@ -1,0 +1,1 @@
+"""Who runs it: the memory engine (the reference) and the embedded one."""

@@ -1,0 +1,190 @@
+"""What the join remembers of one decision while its window is open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pipelines.operators import Record
+from schemas.decisions import DecisionShown, RewardObserved, RewardRules, VisitEnded
+from schemas.frames import FrameAnalyzed, nearest
+
+Kind = Literal["post", "reward"]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Of the rules in force, those that each event is held against."""
+
+    at_impression: bool
+    """True: the window opens when the action is shown."""
+    reward_window_ms: int
+    """Length of the window, ms."""
+    grace_ms: int
+    """How much later the log may bring an event, and how much early counts, ms."""
+    reaction_delay_ms: int
+    """A post frame counts from this long after the showing, ms."""
+    min_confidence: float
+    """A face is usable from this confidence on, 0..1."""
+    closing_reactions: int
+    """Close after this many usable reactions; 0: never by count."""
+
+    @staticmethod
+    def of(rules: RewardRules) -> Terms:
+        """Return the terms of the rules in force."""
+        return Terms(
+            rules.activation == "at_impression",
+            rules.reward_window_ms,
+            rules.grace_ms,
+            rules.reaction_delay_ms,
+            rules.min_confidence,
+            rules.closing_reactions,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The first impression of a decision."""
+
+    event_id: str
+    """Its id."""
+    action_id: str
+    """The action really shown."""
+    at_ms: int
+    """Event time, at most its log time, ms."""
+    log_time_ms: int
+    """Log time, ms."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The end of the visit."""
+
+    event_id: str
+    """Its id."""
+    at_ms: int
+    """Event time, at most its log time, ms."""
+    post_frame_ids: tuple[str, ...]
+    """The frames whose answers are still to be waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A reaction that came in time: the answer to a post frame, or an explicit reward."""
+
+    id: str
+    """Id of the frame or the reward."""
+    kind: Kind
+    """Which of the two."""
+    at_ms: int
+    """Event time, at most its log time, ms."""
+    value: float
+    """Happiness of the nearest face, 0..1, or the reward given."""
+    confidence: float
+    """The detector's confidence in that face, 0..1; 0 where there was none; 1 for a reward."""
+    final: bool = False
+    """True: a reward after which nothing more comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Events that came before their decision."""
+
+    orphans: tuple[Record, ...]
+    """The events, in the order of the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """A decision whose window is open, or not yet opened."""
+
+    decision: Record
+    """The decision."""
+    decided_at_ms: int
+    """Its `decided_at_ms`."""
+    terms: Terms
+    """The rules each event is held against."""
+    shown: Shown | None = None
+    """Its first impression."""
+    ended: Ended | None = None
+    """The end of its visit."""
+    members: tuple[Member, ...] = ()
+    """The reactions so far."""
+    held: tuple[Record, ...] = ()
+    """Reactions that came before the impression, to be judged when it comes."""
+
+    @property
+    def opened_at_ms(self) -> int | None:
+        """Event time at which the window opened; None: not yet."""
+        if not self.terms.at_impression:
+            return self.decided_at_ms
+        return self.shown.at_ms if self.shown else None
+
+    @property
+    def deadline_ms(self) -> int:
+        """Log time after which nothing counts."""
+        opened_by_ms = self.decision.log_time_ms
+        if self.terms.at_impression and self.shown:
+            opened_by_ms = self.shown.log_time_ms
+        return opened_by_ms + self.terms.reward_window_ms + self.terms.grace_ms
+
+    def contains(self, event_time_ms: int) -> bool:
+        """Whether an event time lies inside the window, `grace` early included."""
+        opened_ms = self.opened_at_ms
+        if opened_ms is None:
+            opened_ms = self.decided_at_ms
+        early = opened_ms - self.terms.grace_ms
+        return early <= event_time_ms <= opened_ms + self.terms.reward_window_ms
+
+    def usable(self, member: Member) -> bool:
+        """Whether a reaction counts: a sure face, late enough after the showing, in the visit."""
+        if member.kind == "reward":
+            return True
+        shown_ms = self.shown.at_ms if self.shown else self.decided_at_ms
+        return (
+            member.confidence > 0.0
+            and member.confidence >= self.terms.min_confidence
+            and member.at_ms >= shown_ms + self.terms.reaction_delay_ms
+            and (self.ended is None or member.at_ms <= self.ended.at_ms)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The tombstone: the decision has its outcome."""
+
+    until_ms: int
+    """Log time until which it is remembered, ms."""
+
+
+State = Waiting | Open | Closed
+
+
+def event_time_ms(record: Record) -> int:
+    """Return an event's own time; a time after its log time counts as the log time."""
+    match record.value:
+        case FrameAnalyzed(captured_at_ms=at_ms):
+            pass
+        case DecisionShown(shown_at_ms=at_ms):
+            pass
+        case RewardObserved(observed_at_ms=at_ms):
+            pass
+        case VisitEnded(ended_at_ms=at_ms):
+            pass
+        case other:
+            problem = f"{type(other).__name__} is no event of a decision"
+            raise TypeError(problem)
+    return min(at_ms, record.log_time_ms)
+
+
+def member_of(record: Record) -> Member:
+    """Reduce a reaction to what the reward needs of it."""
+    at_ms = event_time_ms(record)
+    if isinstance(record.value, RewardObserved):
+        reward = record.value
+        return Member(reward.reward_id, "reward", at_ms, reward.value, 1.0, reward.final)
+    answer: FrameAnalyzed = record.value
+    face = nearest(answer.faces) if answer.status == "ok" else None
+    if face is None:
+        return Member(answer.frame_id, "post", at_ms, 0.0, 0.0)
+    return Member(answer.frame_id, "post", at_ms, face.happiness, face.confidence)
