@@ -277,6 +277,14 @@ class EmbeddedLog:
             yield from rows
             after = rows[-1].position
 
+    def last(self, stream: str, count: int) -> list[Row]:
+        """Return the newest records of a stream, oldest first."""
+        rows = self.db.execute(
+            "SELECT * FROM log WHERE stream = ? ORDER BY position DESC LIMIT ?",
+            (self._id(stream), count),
+        ).fetchall()
+        return [Row(r[0], stream, r[2], r[3], r[4]) for r in reversed(rows)]
+
     def at(self, position: int) -> Row:
         """Return the record at a position.
 

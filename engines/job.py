@@ -1,0 +1,119 @@
+"""The streaming job on one machine: cycles, Ticks and sweeps, until it is told to stop."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from connectors.embedded_log import EmbeddedLog
+from connectors.pictures import FolderPictures
+from engines.embedded import EmbeddedEngine
+from pipelines.topology import PICTURE_TTL_MS, TICK_INTERVAL_MS, tick_tail_ms
+from schemas.codec import decode
+from schemas.frames import FrameCaptured
+from schemas.loops import LoopConfigured
+from schemas.operations import Tick
+
+_SWEEP_INTERVAL_S = 10.0
+_BUSY_WAIT_S = 0.001
+_IDLE_WAIT_S = 0.005
+_IDLE_AFTER_S = 0.2
+TICKER = "embedded"
+
+
+def configure(log: EmbeddedLog, loops: tuple[LoopConfigured, ...]) -> list[str]:
+    """Put configurations that changed into the log: first where `learn` reads, then for all.
+
+    Returns
+    -------
+    list of str
+        The loops whose configuration is new.
+    """
+    newest = {}
+    for row in log.scan("loops"):
+        config: LoopConfigured = decode(row.value)
+        newest[config.loop_id] = config.config_hash
+    changed = [loop for loop in loops if newest.get(loop.loop_id) != loop.config_hash]
+    for loop in changed:
+        log.append_all([("outcomes", loop), ("loops", loop)])
+    return [loop.loop_id for loop in changed]
+
+
+def tick(log: EmbeddedLog, tail_ms: int) -> bool:
+    """Append a Tick where the newest record is older than the interval; end with the tail.
+
+    Parameters
+    ----------
+    log : EmbeddedLog
+        The log; one Tick serves the whole file.
+    tail_ms : int
+        Ticks end when the newest record that is none is older than this, ms.
+
+    Returns
+    -------
+    bool
+        True: a Tick was appended.
+    """
+    now_ms = log.clock()
+    newest_ms = log.newest_log_time_ms()
+    if not newest_ms or now_ms - newest_ms < TICK_INTERVAL_MS:
+        return False
+    if now_ms - log.newest_log_time_ms(without_ticks=True) > tail_ms:
+        return False
+    log.append("ticks", Tick(now_ms, TICKER))
+    return True
+
+
+class Job:
+    """Runs an engine live.
+
+    Parameters
+    ----------
+    engine : EmbeddedEngine
+        The engine.
+    pictures : FolderPictures
+        The pictures in flight, swept now and then.
+    loops : tuple of LoopConfigured
+        The loops; the longest of them says how long Ticks go on.
+    """
+
+    def __init__(
+        self,
+        engine: EmbeddedEngine,
+        pictures: FolderPictures,
+        loops: tuple[LoopConfigured, ...],
+    ) -> None:
+        self.engine = engine
+        self.pictures = pictures
+        self.tail_ms = max(tick_tail_ms(loop.rules) for loop in loops)
+        self.swept = 0
+        self._next_sweep_s = 0.0
+        self._next_tick_s = 0.0
+
+    def run(self, stop: threading.Event) -> None:
+        """Run until `stop` is set; what is in flight then is asked again by the next run."""
+        busy_s = time.monotonic()
+        while not stop.is_set():
+            if self.engine.cycle():
+                busy_s = time.monotonic()
+            now_s = time.monotonic()
+            if now_s >= self._next_tick_s:
+                self._next_tick_s = now_s + TICK_INTERVAL_MS / 2_000
+                tick(self.engine.log, self.tail_ms)
+            if now_s >= self._next_sweep_s:
+                self._next_sweep_s = now_s + _SWEEP_INTERVAL_S
+                self.sweep()
+            quiet = now_s - busy_s > _IDLE_AFTER_S and not self.engine.in_flight
+            stop.wait(_IDLE_WAIT_S if quiet else _BUSY_WAIT_S)
+
+    def sweep(self) -> None:
+        """Remove pictures that nobody will ask for."""
+        if not self.pictures.ids():
+            return
+        waiting = set()
+        for record in self.engine.unanswered():
+            frame: FrameCaptured = record.value
+            if frame.picture_id:
+                waiting.add(frame.picture_id)
+        swept = self.pictures.sweep(self.engine.log.clock(), waiting, PICTURE_TTL_MS)
+        self.swept += len(swept)

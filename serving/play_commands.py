@@ -1,0 +1,240 @@
+"""Commands that make something happen: demo, run, camera, analyze."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from connectors.clocks import WallClock
+from connectors.embedded_log import EmbeddedLog
+from connectors.local_analyser import LocalAnalyser
+from connectors.pictures import FolderPictures
+from engines.analysis import FrameAnswerer
+from engines.embedded import EmbeddedEngine
+from engines.job import Job, configure
+from pipelines.topology import greeting_loop
+from schemas.errors import PictureError, UsageError
+from serving import demo as demos
+from serving.camera import run_camera
+from serving.console import AsJson, Config, Data, err, out, print_json
+from serving.report import document, read_report, show
+from serving.settings import load
+
+CameraOption = Annotated[
+    str | None,
+    typer.Option("--camera", help="A FILE or FOLDER to play once instead of recorded visitors."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    app.command()(demo)
+    app.command()(run)
+    app.command()(camera)
+    app.command()(analyze)
+
+
+def demo(
+    data: Data = None,
+    visits: Annotated[int, typer.Option(min=1, help="Recorded visitors.")] = 600,
+    seed: Annotated[int, typer.Option(help="Who comes, and how each reacts.")] = 1,
+    camera: CameraOption = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Play the whole loop on recorded visitors, then report.
+
+    An unfinished folder goes on where it stopped; a finished one only reports.
+
+    Example: pho demo --visits 600 --seed 1 --data build/demo
+    """
+    flags = {"data": _text(data), "loops.greeting.control_share": 0.15}
+    settings = load(config, flags)
+    if camera is not None and (camera.isdecimal() or "://" in camera):
+        problem = f"--camera {camera} has no end"
+        raise UsageError(problem, "The demo plays a FILE or FOLDER once; see `pho camera --help`")
+    play = demos.Play(str(Path(camera).resolve()) if camera else "recorded", seed, visits)
+    the_demo = demos.Demo(settings, play)
+    with _bar("visitors" if camera is None else "pictures", quiet=as_json) as progress:
+        the_demo.run(progress)
+    report = read_report(the_demo.log, len(the_demo.pictures.ids()))
+    if as_json:
+        print_json(document(report))
+    else:
+        show(report, out)
+
+
+def run(
+    data: Data = None,
+    seconds: Annotated[float | None, typer.Option(help="Stop after so long.")] = None,
+    config: Config = None,
+) -> None:
+    """Run the streaming job on this machine until it is stopped.
+
+    Example: pho run --data shop
+    """
+    settings = load(config, {"data": _text(data)})
+    steps = demos.crash_steps(settings.crash_at)
+    log = EmbeddedLog(settings.data, WallClock(), settings.log.synchronous, steps)
+    pictures = FolderPictures(settings.data / demos.PICTURES)
+    analysis = settings.analysis
+    flow = greeting_loop(analysis.concurrency, analysis.time_limit_ms, analysis.tries)
+    answerer = FrameAnswerer(LocalAnalyser(settings.cache), pictures, log.clock)
+    engine = EmbeddedEngine(log, flow, answerer)
+    changed = configure(log, settings.loops)
+    for loop_id in changed:
+        err.print(f"loop {loop_id}: configured")
+    err.print(f"the job runs on {settings.data}; stop it with Ctrl-C", highlight=False)
+    try:
+        Job(engine, pictures, settings.loops).run(_stop_event(seconds))
+    finally:
+        engine.close()
+        log.close()
+    err.print("stopped; what was in flight is asked again at the next start")
+
+
+def camera(
+    source: Annotated[
+        str | None,
+        typer.Argument(help="Device number, video, folder, RTSP address, or recorded."),
+    ] = None,
+    data: Data = None,
+    notice: Annotated[
+        str | None,
+        typer.Option(help="Where visitors read of the camera: page, posted, or none."),
+    ] = None,
+    kiosk: Annotated[str | None, typer.Option(help="Id of this kiosk.")] = None,
+    visits: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many visits of `recorded`.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of `recorded`.")] = 1,
+    seconds: Annotated[float | None, typer.Option(help="Stop after so long.")] = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send a camera's visitors to the log, and greet them here.
+
+    The job may run in another process, or start later.
+
+    Example: pho camera 0 --notice posted --data shop
+    """
+    flags = {
+        "data": _text(data),
+        "camera.source": source,
+        "kiosk.notice": notice,
+        "kiosk.id": kiosk,
+    }
+    settings = load(config, flags)
+    if settings.kiosk.notice == "none":
+        err.print("[yellow]no notice is shown, so nobody is analysed or greeted[/]; --notice posted")
+    counters = run_camera(
+        settings, _stop_event(seconds), seed, visits, say=None if as_json else out.print
+    )
+    told = {name: getattr(counters, name) for name in counters.__slots__}
+    if as_json:
+        print_json(told)
+    else:
+        out.print(", ".join(f"{name.replace('_', ' ')} {n}" for name, n in told.items() if n))
+
+
+def analyze(
+    pictures: Annotated[list[Path], typer.Argument(help="JPEG, PNG or WebP files.")],
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what the analyser sees in pictures.
+
+    Example: pho analyze visitor.jpg --json
+    """
+    settings = load(config)
+    analyser = LocalAnalyser(settings.cache)
+    told = [_analyzed(analyser, path) for path in pictures]
+    if as_json:
+        print_json(told)
+    else:
+        _show_analyses(told)
+    if any(each["status"] == "failed" for each in told):
+        raise typer.Exit(1)
+
+
+def _analyzed(analyser: LocalAnalyser, path: Path) -> dict[str, Any]:
+    started_s = time.perf_counter()
+    faces: tuple[Any, ...] = ()
+    error = None
+    try:
+        seen = analyser.analyse(path.read_bytes())
+        faces = seen.faces
+        status = "ok" if faces else "no_face"
+    except PictureError as refused:
+        status, error = "failed", str(refused)
+    except OSError as unread:
+        status, error = "failed", f"{unread.strerror}. Check the path and its permissions"
+    return {
+        "picture": str(path),
+        "status": status,
+        "error": error,
+        "faces": [
+            {
+                "box": msgspec.to_builtins(face.box),
+                "confidence": face.confidence,
+                "emotions": {score.name: score.confidence for score in face.emotions},
+                "smile": face.smile,
+                "quality": face.quality,
+            }
+            for face in faces
+        ],
+        "milliseconds": round((time.perf_counter() - started_s) * 1_000.0, 1),
+    }
+
+
+def _show_analyses(told: list[dict[str, Any]]) -> None:
+    table = Table()
+    for name in ("picture", "status", "face", "happy", "strongest", "ms"):
+        table.add_column(name)
+    for each in told:
+        ms = f"{each['milliseconds']:.0f}"
+        if not each["faces"]:
+            table.add_row(each["picture"], each["status"], each["error"] or "", "", "", ms)
+        for face in each["faces"]:
+            emotions = face["emotions"]
+            strongest = max(emotions, key=emotions.__getitem__, default="")
+            happy = f"{emotions.get('happy', 0.0):.2f}"
+            sure = f"{face['confidence']:.2f}"
+            table.add_row(each["picture"], each["status"], sure, happy, strongest, ms)
+    out.print(table)
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _stop_event(seconds: float | None) -> threading.Event:
+    """Return an event that is set by Ctrl-C, SIGTERM, or when the time is up."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    if seconds is not None:
+        timer = threading.Timer(seconds, stop.set)
+        timer.daemon = True
+        timer.start()
+    return stop
+
+
+@contextmanager
+def _bar(what: str, *, quiet: bool) -> Iterator[demos.Progress]:
+    columns = (TextColumn(f"[bold]{what}[/]"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=err, disable=quiet) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+

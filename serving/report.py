@@ -1,0 +1,265 @@
+"""What a demo or a folder of visits has to tell: numbers as one document, and for reading."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rich.console import Console, Group
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+from scipy.stats import t as student
+
+from connectors.embedded_log import EmbeddedLog
+from schemas.codec import decode
+from schemas.features import DAYPARTS, daypart
+from schemas.outcomes import OutcomeClosed, PolicySnapshot
+from serving.ledger import Ledger, read_ledger
+
+CONFIDENCE = 0.95
+_SMILING_FROM = 0.5
+_GREETED = "demo.greeted_ms."
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """One outcome, as the report counts it."""
+
+    decided_at_ms: int
+    """When it was decided, log time, ms."""
+    action_id: str
+    """The greeting."""
+    control: bool
+    """True: the control share chose it."""
+    reward: float
+    """What it earned."""
+    smiling: bool
+    """True: the visitor smiled before."""
+    part: str
+    """Part of the day, UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything the report says."""
+
+    ledger: Ledger
+    """The ledger."""
+    outcomes: tuple[Learned, ...]
+    """The learnable outcomes in the order of their decisions."""
+    greeted_ms: tuple[float, ...]
+    """Frame to greeting for each visit that was measured, wall time, ms."""
+    pictures_left: int
+    """Pictures in the folder."""
+    policy: PolicySnapshot | None
+    """The newest policy; None: nothing was learned."""
+    data: str
+    """The folder."""
+
+    @property
+    def control(self) -> list[float]:
+        """Rewards of the control share."""
+        return [outcome.reward for outcome in self.outcomes if outcome.control]
+
+    @property
+    def learned(self) -> list[float]:
+        """Rewards of what the policy chose, in the order of the decisions."""
+        return [outcome.reward for outcome in self.outcomes if not outcome.control]
+
+
+def read_report(log: EmbeddedLog, pictures_left: int) -> Report:
+    """Read a folder's log and say what it tells."""
+    outcomes = []
+    for row in log.scan("outcomes"):
+        value = decode(row.value)
+        if isinstance(value, OutcomeClosed) and value.learnable:
+            outcomes.append(_learned(value))
+    outcomes.sort(key=lambda outcome: outcome.decided_at_ms)
+    newest = None
+    for row in log.scan("policies"):
+        snapshot: PolicySnapshot = decode(row.value)
+        if newest is None or (snapshot.epoch, snapshot.version) >= (newest.epoch, newest.version):
+            newest = snapshot
+    greeted = log.db.execute("SELECT value FROM facts WHERE name LIKE ?", (f"{_GREETED}%",))
+    return Report(
+        ledger=read_ledger(log),
+        outcomes=tuple(outcomes),
+        greeted_ms=tuple(sorted(float(value) for (value,) in greeted)),
+        pictures_left=pictures_left,
+        policy=newest,
+        data=str(log.folder),
+    )
+
+
+def _learned(outcome: OutcomeClosed) -> Learned:
+    choice = outcome.choice
+    return Learned(
+        choice.decided_at_ms,
+        choice.action_id,
+        choice.control,
+        outcome.reward,
+        (choice.happiness_before or 0.0) >= _SMILING_FROM,
+        daypart(choice.decided_at_ms, 0),
+    )
+
+
+def mean(values: Sequence[float]) -> float | None:
+    """Return the mean; None where there is nothing."""
+    return float(np.mean(values)) if values else None
+
+
+def welch(learned: Sequence[float], control: Sequence[float]) -> dict[str, float | None]:
+    """Return the difference of two means with its 95 % interval (Welch, 1947).
+
+    It holds at the one moment it is computed: looked at again and again it fails more often.
+
+    Parameters
+    ----------
+    learned, control : sequence of float
+        Rewards; two of each at least, or the interval is None.
+    """
+    if not learned or not control:
+        return {"mean": None, "low": None, "high": None}
+    difference = float(np.mean(learned) - np.mean(control))
+    if len(learned) < 2 or len(control) < 2:
+        return {"mean": difference, "low": None, "high": None}
+    parts = [float(np.var(rewards, ddof=1)) / len(rewards) for rewards in (learned, control)]
+    error = math.sqrt(sum(parts))
+    if error == 0.0:
+        return {"mean": difference, "low": difference, "high": difference}
+    shares = zip(parts, (learned, control), strict=True)
+    freedom = sum(parts) ** 2 / sum(part**2 / (len(rewards) - 1) for part, rewards in shares)
+    half = float(student.ppf((1.0 + CONFIDENCE) / 2.0, freedom)) * error
+    return {"mean": difference, "low": difference - half, "high": difference + half}
+
+
+def percentile(values: Sequence[float], percent: float) -> float | None:
+    """Return a percentile; None where there is nothing."""
+    return round(float(np.percentile(values, percent)), 1) if values else None
+
+
+def document(report: Report) -> dict[str, Any]:
+    """Return the report as one JSON document."""
+    ledger = report.ledger
+    counts = ledger.document()
+    learned = report.learned
+    quarter = max(1, len(learned) // 4)
+    policy = report.policy
+    return {
+        "visits": ledger.decisions,
+        **{name: value for name, value in counts.items() if name != "problems"},
+        "reward_mean": {
+            "control": mean(report.control),
+            "learned": mean(learned),
+            "first_quarter": mean(learned[:quarter]),
+            "last_quarter": mean(learned[-quarter:]),
+        },
+        "lift": welch(learned, report.control),
+        "frame_to_greeting_ms": {
+            "p50": percentile(report.greeted_ms, 50.0),
+            "p99": percentile(report.greeted_ms, 99.0),
+        },
+        "pictures_left": report.pictures_left,
+        "policy": {
+            "epoch": policy.epoch if policy else 0,
+            "version": policy.version if policy else 0,
+            "checksum": policy.checksum if policy else "",
+        },
+        "data": report.data,
+    }
+
+
+def show(report: Report, console: Console) -> None:
+    """Print the report for a person."""
+    told = document(report)
+    means, lift = told["reward_mean"], told["lift"]
+    ledger = report.ledger
+    head = Text.assemble(
+        (f"{ledger.decisions:,}", "bold"),
+        " visitors were greeted, ",
+        (f"{ledger.rewarded:,}", "bold"),
+        " reactions seen.",
+    )
+    verdict = _verdict(lift)
+    console.print()
+    console.print(Panel(Group(head, verdict), title="PHO", title_align="left", expand=False))
+    if report.outcomes:
+        console.print(_who(report.outcomes))
+        console.print(_quarters(means))
+    console.print(_facts(report, told))
+
+
+def _verdict(lift: dict[str, float | None]) -> Text:
+    if lift["mean"] is None or lift["low"] is None:
+        return Text("Too few visits to compare what was learned with the baseline.", "yellow")
+    text = (
+        f"What was learned earns {lift['mean']:+.2f} happiness a visit over the baseline greeting "
+        f"(95 % interval {lift['low']:+.2f} to {lift['high']:+.2f})."
+    )
+    return Text(text, "green" if lift["low"] > 0 else "yellow")
+
+
+def _who(outcomes: Sequence[Learned]) -> Table:
+    cells: dict[tuple[bool, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for outcome in outcomes:
+        cells[outcome.smiling, outcome.part][outcome.action_id].append(outcome.reward)
+    table = Table(title="Which greeting worked for whom", title_justify="left")
+    table.add_column("visitor came")
+    table.add_column("part of the day")
+    table.add_column("best greeting", style="bold")
+    table.add_column("happiness", justify="right")
+    table.add_column("shown", justify="right")
+    table.add_column("all greetings there", justify="right", style="dim")
+    for smiling in (False, True):
+        for part in DAYPARTS:
+            greetings = cells.get((smiling, part))
+            if not greetings:
+                continue
+            # The most shown is what the policy settled on; a lucky single visit is no best.
+            best = max(greetings, key=lambda action: (len(greetings[action]), action))
+            everything = [reward for rewards in greetings.values() for reward in rewards]
+            table.add_row(
+                "smiling" if smiling else "at rest",
+                part,
+                best,
+                f"{np.mean(greetings[best]):+.2f}",
+                f"{len(greetings[best])} of {len(everything)}",
+                f"{np.mean(everything):+.2f}",
+            )
+    return table
+
+
+def _quarters(means: dict[str, float | None]) -> Table:
+    table = Table(title="Mean reward (happiness after minus before)", title_justify="left")
+    for name in ("control", "learned", "first quarter", "last quarter"):
+        table.add_column(name, justify="right")
+    values = (means["control"], means["learned"], means["first_quarter"], means["last_quarter"])
+    table.add_row(*("-" if value is None else f"{value:+.3f}" for value in values))
+    return table
+
+
+def _facts(report: Report, told: dict[str, Any]) -> Table:
+    ledger, latency, policy = report.ledger, told["frame_to_greeting_ms"], told["policy"]
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column()
+    if latency["p50"] is not None:
+        speed = f"{latency['p50']:.0f} ms half of the time, {latency['p99']:.0f} ms at p99"
+        table.add_row("frame to greeting", speed)
+    table.add_row(
+        "ledger",
+        f"{ledger.decisions} decisions = {ledger.rewarded} rewarded + {ledger.defaulted} defaulted"
+        f" + {ledger.dropped} dropped + {ledger.not_activated} not activated + {ledger.open} open",
+    )
+    sides = f"{ledger.late} late, {ledger.unmatched} unmatched, {ledger.dead_letters} dead letters"
+    table.add_row("beside it", sides)
+    table.add_row("pictures left", str(report.pictures_left))
+    table.add_row("policy", f"epoch {policy['epoch']}, version {policy['version']}")
+    table.add_row("data", report.data)
+    table.add_row("next", f"pho ledger --data {report.data}")
+    return table

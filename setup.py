@@ -1,0 +1,63 @@
+"""The distribution `pho`: what is packaged, what it needs, and the command it brings.
+
+Tools are configured in pyproject.toml; the metadata stands here.
+"""
+
+from __future__ import annotations
+
+from setuptools import find_packages, setup
+
+PACKAGES = (
+    "schemas",
+    "policies",
+    "pipelines",
+    "connectors",
+    "engines",
+    "producers",
+    "serving",
+)
+"""Every folder that is importable; a written list, so that no stray folder is ever shipped."""
+
+CORE = (
+    "numpy>=2.0",
+    "scipy>=1.14",
+    "fastavro>=1.12",
+    "msgspec>=0.20",
+    "river>=0.23",
+    "typer>=0.15",
+    "rich>=13.9",
+)
+
+EXTRAS = {
+    # OpenCV 5 drops the 4.x names that the camera and the local analyser use.
+    "vision": ["opencv-python-headless>=4.10,<5", "ai-edge-litert>=2.0"],
+    "kafka": ["kafka-python>=2.2"],
+    "aws": ["boto3>=1.35"],
+    # PyFlink must be the cluster's own version; it holds numpy below 2.2 and River at 0.23.
+    "flink": ["apache-flink==2.2.1"],
+    "beam": ["apache-beam>=2.60"],
+    "dev": [
+        "build>=1.2",
+        "hypothesis>=6.100",
+        "mypy>=1.15",
+        "pytest>=8.3",
+        "pytest-timeout>=2.3",
+        "ruff>=0.9",
+        # From 70.1 on setuptools builds wheels by itself.
+        "setuptools>=77",
+    ],
+}
+
+setup(
+    name="pho",
+    version="0.1.0",
+    description="A self-hosted decision loop: sees a visitor, greets, sees the reaction, learns",
+    python_requires=">=3.11",
+    # Without this an editable install is an import hook, which no type checker can follow.
+    package_dir={"": "."},
+    packages=find_packages(include=[*PACKAGES, *(f"{name}.*" for name in PACKAGES)]),
+    package_data={"schemas": ["avro/*.avsc"], "serving": ["*.toml"]},
+    install_requires=list(CORE),
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["pho = serving.cli:main"]},
+)
