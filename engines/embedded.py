@@ -165,7 +165,8 @@ class EmbeddedEngine:
         self._read_through = row.position
         record = self._decoded(row) if row.stream in self._wanted else None
         for store in self._single:
-            self._emit(store.fire(row.log_time_ms, self.shared))
+            if store.earliest_ms < row.log_time_ms:
+                self._emit(store.fire(row.log_time_ms, self.shared))
             if record is not None and row.stream == store.part.inputs[0]:
                 self._event(store, record)
         if record is not None:
@@ -201,7 +202,8 @@ class EmbeddedEngine:
             mine = [record for record in batch if record.stream in place]
             mine.sort(key=lambda r: (r.log_time_ms, place[r.stream], r.offset))
             for record in mine:
-                self._emit(store.fire(record.log_time_ms, self.shared))
+                if store.earliest_ms < record.log_time_ms:
+                    self._emit(store.fire(record.log_time_ms, self.shared))
                 self._event(store, record)
             self._emit(store.fire(sealed_ms, self.shared))
         return True
@@ -213,7 +215,8 @@ class EmbeddedEngine:
             text = f"{store.part.name} cannot take it: {type(error).__name__}: {error}"
             self._dead_letter(record, "poison", text)
             return
-        self._emit((step,))
+        if step.emits:
+            self._emit((step,))
 
     def _emit(self, steps: Iterable[Step[Any]]) -> None:
         for step in steps:

@@ -108,10 +108,10 @@ class Job:
 
     def sweep(self) -> None:
         """Remove pictures that nobody will ask for."""
-        if not self.pictures.ids():
-            return
         waiting = set()
-        for record in self.engine.unanswered():
+        # The log is read for whole pictures only; a half-written one, which a killed kiosk left,
+        # has no frame.
+        for record in self.engine.unanswered() if self.pictures.ids() else ():
             frame: FrameCaptured = record.value
             if frame.picture_id:
                 waiting.add(frame.picture_id)

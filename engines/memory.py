@@ -101,7 +101,9 @@ class MemoryEngine:
     def _fire(self, part: Keyed, before_ms: int) -> None:
         states = self.states[part.name]
         while due := [
-            (wake, key) for key, (_, wake) in states.items() if wake is not None and wake < before_ms
+            (wake, key)
+            for key, (_, wake) in states.items()
+            if wake is not None and wake < before_ms
         ]:
             wake, key = min(due)
             self._done(part, key, part.operator.on_timer(states[key][0], wake, self.shared))

@@ -70,6 +70,11 @@ class StateStore:
             self._put(key, step, hot)
         return step
 
+    @property
+    def earliest_ms(self) -> int:
+        """No timer fires below this log time, ms."""
+        return self._timers.earliest_ms
+
     def fire(self, before_ms: int, shared: Shared) -> Iterable[Step[Any]]:
         """Fire every timer below a log time, in the order (time, key)."""
         while due := self._timers.pop_due(before_ms):

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 _BUCKET_BITS = 8  # 256 ms; a bucket holds bare keys, 8 bytes each, where a heap entry costs 96
 
+_NEVER_MS = 2**62
+
 
 class Timers:
     """One timer per key; what was replaced is skipped when its turn comes.
@@ -23,9 +25,13 @@ class Timers:
         self._bucket_heap: list[int] = []
         self._near: list[tuple[int, str]] = []
         self._near_through = -1
+        self.earliest_ms = _NEVER_MS
+        """No timer fires below this log time, ms: most records need not ask any further."""
 
     def set(self, key: str, wake_at_ms: int) -> None:
         """Note that a key is to be woken."""
+        if wake_at_ms < self.earliest_ms:
+            self.earliest_ms = wake_at_ms
         bucket = wake_at_ms >> _BUCKET_BITS
         if bucket <= self._near_through:
             heapq.heappush(self._near, (wake_at_ms, key))
@@ -48,6 +54,10 @@ class Timers:
             wake_at_ms, key = heapq.heappop(near)
             if self._wake_of(key) == wake_at_ms:
                 return wake_at_ms, key
+        ahead = near[0][0] if near else _NEVER_MS
+        if self._bucket_heap:
+            ahead = min(ahead, self._bucket_heap[0] << _BUCKET_BITS)
+        self.earliest_ms = ahead
         return None
 
     def _bring_near(self, before_ms: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pipelines.operators import Aside, Emit, Record, Shared, Step
 from pipelines.remembered import Remembered, RemembersKeys
@@ -183,30 +184,64 @@ class _Drawn:
 
 
 def _draw(features: Features, draw: int, config: LoopConfigured, serving: Serving) -> _Drawn:
-    eligible = tuple(action.enabled for action in config.actions)
-    baseline = config.action_ids.index(config.baseline_id)
+    action_ids, eligible, baseline = _offer(config)
     says = serving.policy.probabilities(features, eligible).tolist()
     floor_ppb = serving.floor_ppb
     mixed = mix(says, eligible, baseline, config.control_share_ppb, floor_ppb)
     index, control = pick(mixed, draw, baseline)
     actions = tuple(
-        map(OfferedAction, config.action_ids, eligible, mixed.probabilities_ppb, mixed.policy_ppb)
+        map(OfferedAction, action_ids, eligible, mixed.probabilities_ppb, mixed.policy_ppb)
     )
     support: Support = "full" if floor_ppb else serving.policy.support
     return _Drawn(actions, index, control, mixed.control_ppb, floor_ppb, support)
 
 
 def _baseline(config: LoopConfigured) -> _Drawn:
-    index = config.action_ids.index(config.baseline_id)
+    action_ids, _, index = _offer(config)
     actions = tuple(
         OfferedAction(action_id, True, PPB * (place == index), PPB * (place == index))
-        for place, action_id in enumerate(config.action_ids)
+        for place, action_id in enumerate(action_ids)
     )
     return _Drawn(actions, index, False, 0, 0, "degenerate")
 
 
+# Both caches are keyed by the configuration's object, and hold it: its hash is its identity here.
+# A loop has few actions and languages; looked up anew they cost a tenth of a decision.
+_CACHED_MAX = 4_096
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Same:
+    """A configuration as a key: the same object, not an equal one."""
+
+    config: LoopConfigured
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.config is self.config
+
+    def __hash__(self) -> int:
+        return id(self.config)
+
+
+def _offer(config: LoopConfigured) -> tuple[tuple[str, ...], tuple[bool, ...], int]:
+    return _offered(_Same(config))
+
+
+@lru_cache(_CACHED_MAX)
+def _offered(same: _Same) -> tuple[tuple[str, ...], tuple[bool, ...], int]:
+    config = same.config
+    eligible = tuple(action.enabled for action in config.actions)
+    return config.action_ids, eligible, config.action_ids.index(config.baseline_id)
+
+
 def presentation(config: LoopConfigured, action_id: str, language: str | None) -> Presentation:
     """Return the words of an action: in the wished language, its parent, or the loop's own."""
+    return _presented(_Same(config), action_id, language)
+
+
+@lru_cache(_CACHED_MAX)
+def _presented(same: _Same, action_id: str, language: str | None) -> Presentation:
+    config = same.config
     action = config.action(action_id)
     by_language = {wording.language.lower(): wording for wording in action.wordings}
     wished = (language or config.default_language).lower()

@@ -5,7 +5,6 @@ The rules are numbered as in docs/architecture.md, "The join's rules".
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -24,7 +23,7 @@ from pipelines.windows import (
     event_time_ms,
     member_of,
 )
-from schemas.decisions import DecisionMade, DecisionShown, RewardObserved, VisitEnded
+from schemas.decisions import DecisionMade, DecisionShown, VisitEnded
 from schemas.frames import FrameAnalyzed
 from schemas.operations import AlarmRaised
 from schemas.outcomes import ClosedBy, OutcomeClosed
@@ -131,7 +130,7 @@ def _decision(state: State | None, record: Record, decision: DecisionMade) -> St
         step = _again(step.state, orphan, record.log_time_ms)
         emits += step.emits
     step = _close_if_past(step.state, record.log_time_ms, record.log_time_ms)
-    return replace(step, emits=emits + step.emits)
+    return Step(step.state, emits + step.emits, step.wake_at_ms)
 
 
 def _again(state: State | None, orphan: Record, now_ms: int) -> Step[State]:
@@ -169,7 +168,7 @@ def _shown(window: Open, record: Record, now_ms: int) -> Step[State]:
     held = window.held
     # The window's deadline counts from the impression's own log time, also when it waited.
     seen = Shown(shown.event_id, shown.action_id, at_ms, record.log_time_ms)
-    window = replace(window, shown=seen, held=())
+    window = window.now(seen, window.ended, window.members, ())
     emits: tuple[Emit, ...] = ()
     for reaction in held:
         step = _take(window, reaction)
@@ -186,7 +185,12 @@ def _ended(window: Open, record: Record, now_ms: int) -> Step[State]:
     at_ms = event_time_ms(record)
     if not window.contains(at_ms):
         return _outside(window, record)
-    window = replace(window, ended=Ended(ended.event_id, at_ms, ended.post_frame_ids))
+    window = window.now(
+        window.shown,
+        Ended(ended.event_id, at_ms, ended.post_frame_ids),
+        window.members,
+        window.held,
+    )
     return _close_if_due(window, now_ms)
 
 
@@ -195,7 +199,7 @@ def _reaction(window: Open, record: Record, now_ms: int) -> Step[State]:
         if len(window.held) >= ORPHANS_MAX:
             error = f"Already {ORPHANS_MAX} reactions wait for the impression of this decision"
             return _aside(window, record, LATE, "too_many", error)
-        return _stay(replace(window, held=(*window.held, record)))
+        return _stay(window.now(window.shown, window.ended, window.members, (*window.held, record)))
     step = _take(window, record)
     assert isinstance(step.state, Open)  # noqa: S101 - taking a reaction closes nothing
     return _close_if_due(step.state, now_ms, step.emits)
@@ -210,7 +214,7 @@ def _take(window: Open, record: Record) -> Step[State]:
     if len(window.members) >= MEMBERS_MAX:
         error = f"A decision takes at most {MEMBERS_MAX} reactions"
         return _aside(window, record, LATE, "too_many", error)
-    return _stay(replace(window, members=(*window.members, member)))
+    return _stay(window.now(window.shown, window.ended, (*window.members, member), window.held))
 
 
 def _close_if_due(window: Open, now_ms: int, emits: tuple[Emit, ...] = ()) -> Step[State]:
@@ -218,7 +222,7 @@ def _close_if_due(window: Open, now_ms: int, emits: tuple[Emit, ...] = ()) -> St
     if closed_by is None:
         return _stay(window, emits)
     step = _close(window, closed_by, now_ms)
-    return replace(step, emits=emits + step.emits)
+    return Step(step.state, emits + step.emits, step.wake_at_ms)
 
 
 def _closed_by(window: Open) -> ClosedBy | None:

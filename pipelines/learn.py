@@ -77,9 +77,7 @@ class Learn:
             return _directed(state, record, value)
         return _outcome(state, record, value)
 
-    def on_timer(
-        self, state: Learning | None, log_time_ms: int, shared: Shared
-    ) -> Step[Learning]:
+    def on_timer(self, state: Learning | None, log_time_ms: int, shared: Shared) -> Step[Learning]:
         """Do nothing: learning waits for nobody."""
         return Step(state)
 
@@ -167,9 +165,7 @@ def _outcome(state: Learning, record: Record, outcome: OutcomeClosed) -> Step[Le
     return _step(replace(state, learners=tuple(learners)), changed)
 
 
-def _configured(
-    state: Learning | None, record: Record, config: LoopConfigured
-) -> Step[Learning]:
+def _configured(state: Learning | None, record: Record, config: LoopConfigured) -> Step[Learning]:
     if state is None:
         learners = tuple(_new_learner(config, p, 0, record) for p in config.policies)
         return Step(Learning(config, learners))

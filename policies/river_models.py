@@ -67,7 +67,7 @@ def find(algorithm: str) -> tuple[Any, bool]:
     except ModuleNotFoundError as error:
         problem = f"{algorithm!r} needs River: {error}"
         raise SettingsError(problem, "Install it: pip install river") from error
-    found = getattr(module, name, None) if name in getattr(module, "__all__", ()) else None
+    found = getattr(module, name, None)
     if inspect.isclass(found) and not inspect.isabstract(found):
         if issubclass(found, bandit.ContextualPolicy):
             return found, True

@@ -17,6 +17,8 @@ import fastavro
 import msgspec
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
+from schemas.compiled import Decoder, Encoder, compile_decoder, compile_encoder
+from schemas.decisions import Choice, Presentation, RewardRules
 from schemas.errors import InvalidRecord, TornRecord, UnknownSchema
 from schemas.streams import RECORDS
 
@@ -74,6 +76,25 @@ def current(name: str) -> Released:
     return max(candidates, key=lambda entry: entry.version)
 
 
+class _Coder(NamedTuple):
+    header: bytes
+    encode: Encoder
+    decode: Decoder
+
+
+_SHARED = frozenset({Choice, RewardRules, Presentation})
+_CODERS: dict[type[Any], _Coder] = {}
+_CODERS_BY_HEADER: dict[bytes, _Coder] = {}
+
+
+def _coder(kind: type[Any]) -> _Coder:
+    """Return what encodes and decodes the newest schema of a record, compiled at first use."""
+    header = current(kind.__name__).header
+    coder = _Coder(header, compile_encoder(kind, _SHARED), compile_decoder(kind))
+    _CODERS[kind] = _CODERS_BY_HEADER[header] = coder
+    return coder
+
+
 def encode(record: Any) -> bytes:
     """Encode a record with the newest schema of its kind.
 
@@ -87,12 +108,11 @@ def encode(record: Any) -> bytes:
     bytes
         Ten bytes of header, then the Avro datum.
     """
-    entry = current(type(record).__name__)
-    buffer = io.BytesIO()
-    buffer.write(entry.header)
-    datum = msgspec.to_builtins(record, builtin_types=(bytes,))
-    fastavro.schemaless_writer(buffer, entry.schema, datum)
-    return buffer.getvalue()
+    kind = type(record)
+    coder = _CODERS.get(kind)
+    if coder is None:
+        coder = _coder(kind)
+    return coder.header + coder.encode(record)
 
 
 def decode(data: bytes) -> Any:
@@ -118,6 +138,23 @@ def decode(data: bytes) -> Any:
     InvalidRecord
         When they decode, but to an impossible record.
     """
+    header = data[:_HEADER_SIZE]
+    coder = _CODERS_BY_HEADER.get(header)
+    if coder is None and header in released():
+        newest = current(released()[header].name)
+        coder = _coder(RECORDS[newest.name]) if newest.header == header else None
+    if coder is not None:
+        try:
+            value, end = coder.decode(data, _HEADER_SIZE)
+            if end == len(data):
+                return value
+        except Exception:  # noqa: BLE001, S110 - whatever is odd here, fastavro names below
+            pass
+    return _decode_any(data)
+
+
+def _decode_any(data: bytes) -> Any:
+    """Decode with fastavro: old schemas, odd bytes, and the errors that name what is wrong."""
     writer = released().get(data[:_HEADER_SIZE])
     if writer is None:
         problem = f"the record starts with {data[:_HEADER_SIZE].hex() or 'nothing'}"

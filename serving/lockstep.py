@@ -12,6 +12,7 @@ from typing import Any
 from connectors.clocks import SetClock
 from connectors.embedded_log import EmbeddedLog
 from engines.embedded import EmbeddedEngine
+from pipelines.analyze import Pictures
 from pipelines.topology import TICK_INTERVAL_MS
 from schemas.codec import decode
 from schemas.decisions import GreetingIssued
@@ -32,12 +33,20 @@ class LockStep:
         Runs to rest after each record.
     tail_ms : int
         Ticks end so long after the newest record that is none, ms.
+    pictures : Pictures
+        Where the kiosk puts its pictures.
     """
 
     def __init__(
-        self, log: EmbeddedLog, clock: SetClock, engine: EmbeddedEngine, tail_ms: int
+        self,
+        log: EmbeddedLog,
+        clock: SetClock,
+        engine: EmbeddedEngine,
+        tail_ms: int,
+        pictures: Pictures,
     ) -> None:
         self.log = log
+        self._pictures = pictures
         self.clock = clock
         self.engine = engine
         self.tail_ms = tail_ms
@@ -51,11 +60,17 @@ class LockStep:
     def append(self, stream: str, value: Any) -> None:
         """Append a record at its own time, unless the log holds it; then run to rest."""
         record_id, at_ms = _id_of(value), _time_of(value)
-        if record_id not in self._held:
+        held = record_id in self._held
+        if not held:
             self.advance(at_ms)
             self.log.append(stream, value)
             self._held.add(record_id)
         self.settle()
+        picture_id = getattr(value, "picture_id", None)
+        if held and picture_id:
+            # A demo played again stored the picture once more, of a frame that by now has its
+            # answer: nobody else would delete it.
+            self._pictures.delete(picture_id)
 
     def advance(self, at_ms: int) -> None:
         """Let time pass: Ticks as the ticker would have written them, then the new time."""

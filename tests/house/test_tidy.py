@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -147,6 +148,18 @@ def fingerprints() -> dict[str, dict[str, str]]:
     }
 
 
+def without_docs(schema: Any) -> Any:
+    """Return a schema without its words.
+
+    Words are not on the wire: a new version for them alone would have the old one's fingerprint.
+    """
+    if isinstance(schema, list):
+        return [without_docs(entry) for entry in schema]
+    if isinstance(schema, dict):
+        return {key: without_docs(value) for key, value in schema.items() if key != "doc"}
+    return schema
+
+
 def broken_pins(pinned: dict[str, dict[str, str]], today: dict[str, dict[str, str]]) -> list[str]:
     """Name the schemas that were edited or deleted after their release, or are not pinned yet."""
     found = [
@@ -169,7 +182,14 @@ def test_the_project_is_tidy(repository: Path, check: Callable[[Path], list[str]
 
 @pytest.mark.parametrize("name", sorted(RECORDS))
 def test_the_newest_released_schema_says_what_the_dataclass_says(name: str) -> None:
-    assert json.loads(current(name).text) == avro_schema(RECORDS[name]), "run `make schemas`"
+    today = without_docs(avro_schema(RECORDS[name]))
+    assert without_docs(json.loads(current(name).text)) == today, "run `make schemas`"
+
+
+def test_only_the_words_of_a_schema_may_differ() -> None:
+    field = {"name": "doc", "type": "long", "doc": "old words", "default": 1}
+    assert without_docs([field]) == [{"name": "doc", "type": "long", "default": 1}]
+    assert without_docs(field) != without_docs({**field, "default": 2})
 
 
 def test_every_released_schema_is_of_a_record_that_travels() -> None:

@@ -219,3 +219,10 @@ def test_parameters_reach_the_model_with_their_kind(make_config: MakeConfig) -> 
     tree = arguments("river:tree.HoeffdingTreeRegressor", binary_split=1.0, grace_period=50.0)
     assert tree["binary_split"] is True
     assert tree["grace_period"] == 50
+
+
+def test_asking_a_bandit_does_not_move_its_draws(make_config: MakeConfig) -> None:
+    guest = prior(make_config("river:bandit.LinUCBDisjoint"))
+    # Everything ties before the first reward, so that River draws among all.
+    p = [guest.probabilities(Features(dense=(1.0, 0.5, 0.5)), (True,) * 3) for _ in range(20)]
+    assert len({each.tobytes() for each in p}) == 1

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.integrate import quad  # type: ignore[import-untyped]
-from scipy.special import ndtr  # type: ignore[import-untyped]
+from scipy.integrate import quad
+from scipy.special import ndtr
 
 from policies.thompson_probabilities import best_probabilities
 from schemas.errors import UsageError
@@ -101,6 +101,12 @@ def test_a_certain_value_is_a_lower_limit_for_the_others() -> None:
     p = best_probabilities(mean, deviation)
     assert p[0] == pytest.approx(none_above, abs=1e-6)
     assert p == pytest.approx([*almost, 0.0], abs=1e-4)
+
+
+def test_certain_values_that_tie_share_what_the_others_leave() -> None:
+    p = best_probabilities([0.2, 0.2, 0.0], [0.0, 0.0, 1.0])
+    left = float(ndtr(0.2))
+    assert p == pytest.approx([left / 2, left / 2, 1.0 - left], abs=1e-6)
 
 
 @pytest.mark.parametrize("tiny", [1e-6, 1e-8, 1e-9, 1e-10, 1e-300, 0.0])

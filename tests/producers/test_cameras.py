@@ -188,8 +188,7 @@ def test_failures_are_told_by_errors_and_not_on_standard_error(tmp_path: Path) -
     (tmp_path / "text.mp4").write_text("this is no video")
     code = (
         "import sys; from producers.cameras import Time, open_camera\n"
-        "from producers.captures import Capture
-from schemas.errors import CameraError\n"
+        "from schemas.errors import CameraError\n"
         "for source in sys.argv[1:]:\n"
         "    try: open_camera(source, Time(lambda: 0, lambda s: None))\n"
         "    except CameraError as error: print(error)\n"
