@@ -61,7 +61,11 @@ class Join:
         """Close a window at its deadline, give up waiting, or forget a tombstone."""
         match state:
             case Open() if log_time_ms >= state.deadline_ms:
-                return _close(state, "deadline", state.deadline_ms)
+                step = _close(state, "deadline", state.deadline_ms)
+                # Every record of this log time has come, so a tombstone that ends with it has
+                # nothing left to stop; and a timer must not be set for the time that fires.
+                over = isinstance(step.state, Closed) and step.state.until_ms <= log_time_ms
+                return _stay(None, step.emits) if over else step
             case Closed(until_ms) if log_time_ms >= until_ms:
                 return Step(None)
             case Waiting(orphans):
@@ -253,7 +257,8 @@ def _close(window: Open, closed_by: ClosedBy, now_ms: int) -> Step[State]:
     ]
     decision: DecisionMade = window.decision.value
     until_ms = window.decided_at_ms + decision.rules.dedup_horizon_ms
-    tombstone = Closed(until_ms) if until_ms > now_ms else None
+    # A repeat with the very log time of `until_ms` is not yet too old to be opened again.
+    tombstone = Closed(until_ms) if until_ms >= now_ms else None
     return _stay(tombstone, tuple(emits))
 
 

@@ -37,7 +37,7 @@ def _last_in_log(_old: LoopConfigured, _new: LoopConfigured) -> bool:
 
 
 def _higher_version(old: PolicySnapshot, new: PolicySnapshot) -> bool:
-    """The newest policy is the largest (epoch, version), not the last in the log."""
+    """Compare (epoch, version): the newest policy is the largest, not the last in the log."""
     return (new.epoch, new.version) >= (old.epoch, old.version)
 
 

@@ -132,8 +132,7 @@ class Demo:
                 self._play_visitors(step, finder, progress)
             else:
                 self._play_camera(step, finder, progress)
-            step.advance(self.clock() + 2 * step.tail_ms)
-            step.settle()
+            step.finish()
             # Nothing waits any more: whatever lies here was half written when a demo was killed,
             # and counted from the year 1970 everything is old.
             self.pictures.sweep(0, ())

@@ -51,9 +51,11 @@ class LockStep:
         self.engine = engine
         self.tail_ms = tail_ms
         clock.set(log.newest_log_time_ms())
-        self._held = {
-            _id_of(decode(row.value)) for row in log.scan("frames", "impressions", "visits")
-        }
+        self._held: set[str] = set()
+        self._recorded_ms = 0
+        for row in log.scan("frames", "impressions", "visits"):
+            self._held.add(_id_of(decode(row.value)))
+            self._recorded_ms = row.log_time_ms
         self._greetings: dict[str, GreetingIssued] = {}
         self._greetings_through = 0
 
@@ -65,6 +67,7 @@ class LockStep:
             self.advance(at_ms)
             self.log.append(stream, value)
             self._held.add(record_id)
+            self._recorded_ms = self.clock()
         self.settle()
         picture_id = getattr(value, "picture_id", None)
         if held and picture_id:
@@ -86,6 +89,16 @@ class LockStep:
             self.log.append_ticks(times_ms, TICKER)
         self.clock.set(at_ms)
         self.engine.run_to_rest()
+
+    def finish(self) -> None:
+        """Let time pass until nothing can happen any more.
+
+        Counted from the last record of the recording: the log's own newest record may be what a
+        process wrote here before it was killed.
+        """
+        recorded_ms = self._recorded_ms or self.log.newest_log_time_ms(without_ticks=True)
+        self.advance(recorded_ms + 2 * self.tail_ms)
+        self.settle()
 
     def settle(self) -> None:
         """Bring the engine to rest at the log's present time.

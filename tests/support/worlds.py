@@ -5,7 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from schemas.decisions import DecisionShown, RewardObserved, RewardRules, VisitEnded
+from pipelines.decide import decide, make_ready
+from schemas.decisions import (
+    DecisionMade,
+    DecisionShown,
+    RewardObserved,
+    RewardRules,
+    VisitEnded,
+)
 from schemas.features import features_hash
 from schemas.frames import Box, EdgeAnalysis, Face, FrameAnalyzed, FrameCaptured, Score
 from schemas.loops import (
@@ -15,6 +22,7 @@ from schemas.loops import (
     Wording,
     with_hash,
 )
+from schemas.outcomes import OutcomeClosed
 
 START_MS = 1_767_600_000_000
 FEATURES = ("bias", "happy", "daypart.morning", "daypart.afternoon", "daypart.evening")
@@ -136,3 +144,40 @@ def ended(decision_id: str, at_ms: int, posts: int = 0) -> VisitEnded:
     return VisitEnded(
         f"{decision_id}.ended", decision_id, decision_id, "greeting", "kiosk-1", "left", at_ms, names
     )
+
+
+def decided(
+    decision_id: str,
+    at_ms: int,
+    config: LoopConfigured | None = None,
+    happy: float | None = 0.2,
+    confidence: float = 0.9,
+    **changes: Any,
+) -> DecisionMade:
+    """Return a decision as `decide` makes it of one face; changes replace fields of its choice."""
+    config = config or loop(algorithm="uniform")
+    frame = analyzed(decision_id, "pre", 0, min(at_ms, 253_402_300_799_999), happy, confidence)
+    serving = make_ready(config, None) if happy is not None else None
+    decision = decide(frame, at_ms, config, serving)
+    return dataclasses.replace(decision, choice=dataclasses.replace(decision.choice, **changes))
+
+
+def outcome(
+    decision: DecisionMade, reward: float, at_ms: int = START_MS, **changes: Any
+) -> OutcomeClosed:
+    """Return a rewarded outcome of a decision."""
+    closed = OutcomeClosed(
+        choice=decision.choice,
+        result="rewarded",
+        result_reason="observed",
+        source="explicit",
+        reward_raw=reward,
+        reward=reward,
+        clipped=False,
+        precision=1.0,
+        closed_by="final_reward",
+        closed_at_ms=at_ms,
+        learnable=True,
+        learnable_reason="rewarded",
+    )
+    return dataclasses.replace(closed, **changes)
