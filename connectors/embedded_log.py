@@ -104,8 +104,9 @@ class EmbeddedLog:
             self.db.execute(f"PRAGMA synchronous = {synchronous}")
             self.db.execute("PRAGMA wal_autocheckpoint = 4000")
             self._prepare()
-            self._ids = {name: number for number, name in self.db.execute("SELECT * FROM streams")}
-        self._names = {number: name for name, number in self._ids.items()}
+            streams = self.db.execute("SELECT id, name FROM streams").fetchall()
+        self._ids: dict[str, int] = {name: number for number, name in streams}
+        self._names: dict[int, str] = dict(streams)
 
     def _prepare(self) -> None:
         self.db.execute("BEGIN IMMEDIATE")

@@ -26,6 +26,9 @@ PICTURE_TTL_MS = 60_000
 _is_picture_id = re.compile(r"[0-9a-f]{32}").fullmatch
 _is_ours = re.compile(r"([0-9a-f]{32})(\.[0-9a-f]{16}\.part)?").fullmatch
 
+PICTURES = "pictures"
+"""Name of the folder of the pictures in flight, inside a data folder."""
+
 
 class FolderPictures:
     """A picture store in one folder of this machine.

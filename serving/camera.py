@@ -10,7 +10,7 @@ from collections.abc import Callable
 from connectors.clocks import WallClock
 from connectors.embedded_log import EmbeddedLog
 from connectors.face_models import FaceFinder
-from connectors.pictures import FolderPictures
+from connectors.pictures import PICTURES, FolderPictures
 from producers.cameras import CameraSettings, Time, open_camera
 from producers.kiosk import Kiosk, KioskCounters, KioskSettings, Places
 from producers.recorded import RecordedVisitors, VisitorsCamera
@@ -18,7 +18,8 @@ from producers.tracker import VisitTracker
 from schemas.codec import decode
 from schemas.decisions import GreetingIssued
 from schemas.errors import CameraError, LogFull, LogUnavailable, RecordError
-from serving.demo import PICTURES, crash_steps, tracker_settings
+from serving.crashes import crash_steps
+from serving.demo import tracker_settings
 from serving.settings import Settings
 
 _GREETING_POLL_S = 0.02

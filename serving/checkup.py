@@ -10,11 +10,9 @@ from typing import Literal
 
 from connectors.assets import ASSETS, asset_cache, fetch_assets, missing_assets
 from connectors.embedded_log import FILE_NAME
-from connectors.pictures import FolderPictures
-from producers.captures import devices
+from connectors.pictures import PICTURES, FolderPictures
 from schemas.errors import PhoError
-from serving.console import err, open_existing
-from serving.demo import PICTURES
+from serving.console import VISION_CURE, err, open_existing, vision_is_installed
 from serving.ledger import read_ledger
 from serving.settings import Settings
 
@@ -70,6 +68,10 @@ def _models(settings: Settings) -> Finding:
 
 
 def _cameras(settings: Settings) -> Finding:
+    if not vision_is_installed():
+        return Finding("camera", "missing", "the extra `vision` is not installed", VISION_CURE)
+    from producers.captures import devices  # needs OpenCV, which the core does without
+
     found = devices()
     source = settings.camera.source
     if source.isdecimal() and source not in found:

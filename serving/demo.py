@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ from connectors.clocks import SetClock
 from connectors.embedded_log import EmbeddedLog
 from connectors.face_models import FaceFinder
 from connectors.local_analyser import LocalAnalyser
-from connectors.pictures import FolderPictures
+from connectors.pictures import PICTURES, FolderPictures
 from engines.analysis import FrameAnswerer
 from engines.embedded import EmbeddedEngine
 from engines.job import configure
@@ -24,14 +22,12 @@ from producers.kiosk import Kiosk, KioskSettings, Places
 from producers.recorded import START_MS, RecordedVisitors, Visitor
 from producers.tracker import TrackerSettings, VisitTracker
 from schemas.errors import UsageError
+from serving.crashes import crash_steps
 from serving.lockstep import LockStep
 from serving.settings import Settings
 
 Progress = Callable[[int, int], None]
 """Told how many of how many visits are done."""
-
-PICTURES = "pictures"
-"""Folder of the pictures in flight, inside the data folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,34 +40,6 @@ class Play:
     """Seed of the recorded visitors."""
     visits: int
     """How many come."""
-
-
-def crash_steps(crash_at: str) -> Callable[[str], None]:
-    """Return what ends this very process at the n-th step of a name, ``commit.outputs:12``.
-
-    For crash tests only: SIGKILL, so that nothing gets a chance to tidy up.
-
-    Raises
-    ------
-    UsageError
-        When the text is not NAME:NUMBER.
-    """
-    if not crash_at:
-        return lambda _name: None
-    name, _, number = crash_at.partition(":")
-    if not number.isdecimal():
-        problem = f"PHO_CRASH_AT is {crash_at!r}"
-        raise UsageError(problem, "Write NAME:NUMBER, such as append:12")
-    left = int(number)
-
-    def step(at: str) -> None:
-        nonlocal left
-        if at == name:
-            left -= 1
-            if left <= 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    return step
 
 
 def tracker_settings(settings: Settings) -> TrackerSettings:

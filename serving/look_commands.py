@@ -17,7 +17,7 @@ from schemas.errors import RecordError, UsageError
 from schemas.operations import SideRecord
 from schemas.streams import DEAD_LETTERS, RECORDS, STREAMS
 from serving import checkup
-from serving.console import AsJson, Config, Data, err, open_existing, out, print_json
+from serving.console import AsJson, Config, Data, as_flag, err, open_existing, out, print_json
 from serving.ledger import read_ledger
 from serving.settings import load
 
@@ -42,7 +42,7 @@ def ledger(data: Data = None, config: Config = None, as_json: AsJson = False) ->
 
     Example: pho ledger --data build/demo
     """
-    settings = load(config, {"data": _text(data)})
+    settings = load(config, {"data": as_flag(data)})
     book = read_ledger(open_existing(settings))
     if as_json:
         print_json(book.document())
@@ -72,7 +72,7 @@ def topics(
 
     Example: pho topics decisions --last 1 --data build/demo
     """
-    log = open_existing(load(config, {"data": _text(data)}))
+    log = open_existing(load(config, {"data": as_flag(data)}))
     if stream is not None:
         _show_records(log, stream, last, as_json=as_json)
         return
@@ -192,7 +192,7 @@ def dead_letters(
 
     Example: pho dead-letters --data shop --replay
     """
-    log = open_existing(load(config, {"data": _text(data)}))
+    log = open_existing(load(config, {"data": as_flag(data)}))
     if side not in ("dead-letters", "late", "unmatched"):
         problem = f"--side {side} is no side output"
         raise UsageError(problem, "Use dead-letters, late or unmatched")
@@ -232,7 +232,7 @@ def _replay(log: EmbeddedLog, letters: list[tuple[int, SideRecord]]) -> None:
             log.set_fact(_REPLAYED, letters[-1][0])
 
 
-def _letter(position: int, letter: SideRecord, replayed: bool) -> dict[str, Any]:  # noqa: FBT001
+def _letter(position: int, letter: SideRecord, replayed: bool) -> dict[str, Any]:
     return {
         "position": position,
         "stream": letter.stream,
@@ -253,7 +253,7 @@ def loops(data: Data = None, config: Config = None, as_json: AsJson = False) -> 
 
     Example: pho loops --data shop
     """
-    settings = load(config, {"data": _text(data)})
+    settings = load(config, {"data": as_flag(data)})
     in_log = {}
     if (settings.data / "pho.db").exists():
         for row in open_existing(settings).scan("loops"):
@@ -304,7 +304,7 @@ def doctor(
 
     Example: pho doctor --fetch
     """
-    settings = load(config, {"data": _text(data)})
+    settings = load(config, {"data": as_flag(data)})
     if fetch:
         checkup.fetch(settings, quiet=as_json)
     findings = checkup.examine(settings)
@@ -321,7 +321,3 @@ def doctor(
         raise typer.Exit(1)
     if "missing" in states:
         raise typer.Exit(3)
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)

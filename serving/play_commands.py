@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,18 +17,22 @@ from rich.table import Table
 
 from connectors.clocks import WallClock
 from connectors.embedded_log import EmbeddedLog
-from connectors.local_analyser import LocalAnalyser
-from connectors.pictures import FolderPictures
+from connectors.pictures import PICTURES, FolderPictures
 from engines.analysis import FrameAnswerer
 from engines.embedded import EmbeddedEngine
 from engines.job import Job, configure
+from pipelines.analyze import Analyser
 from pipelines.topology import greeting_loop
 from schemas.errors import PictureError, UsageError
-from serving import demo as demos
-from serving.camera import run_camera
-from serving.console import AsJson, Config, Data, err, out, print_json
+from serving.console import AsJson, Config, Data, as_flag, err, out, print_json, require_vision
+from serving.crashes import crash_steps
 from serving.report import document, read_report, show
 from serving.settings import load
+
+# What needs OpenCV and the models is imported where it is used: the core installs without them,
+# and commands that only look start sooner.
+
+Progressed = Callable[[int, int], None]
 
 CameraOption = Annotated[
     str | None,
@@ -58,11 +62,14 @@ def demo(
 
     Example: pho demo --visits 600 --seed 1 --data build/demo
     """
-    flags = {"data": _text(data), "loops.greeting.control_share": 0.15}
+    flags = {"data": as_flag(data), "loops.greeting.control_share": 0.15}
     settings = load(config, flags)
     if camera is not None and (camera.isdecimal() or "://" in camera):
         problem = f"--camera {camera} has no end"
         raise UsageError(problem, "The demo plays a FILE or FOLDER once; see `pho camera --help`")
+    require_vision()
+    from serving import demo as demos
+
     play = demos.Play(str(Path(camera).resolve()) if camera else "recorded", seed, visits)
     the_demo = demos.Demo(settings, play)
     with _bar("visitors" if camera is None else "pictures", quiet=as_json) as progress:
@@ -83,10 +90,13 @@ def run(
 
     Example: pho run --data shop
     """
-    settings = load(config, {"data": _text(data)})
-    steps = demos.crash_steps(settings.crash_at)
+    settings = load(config, {"data": as_flag(data)})
+    require_vision()
+    from connectors.local_analyser import LocalAnalyser
+
+    steps = crash_steps(settings.crash_at)
     log = EmbeddedLog(settings.data, WallClock(), settings.log.synchronous, steps)
-    pictures = FolderPictures(settings.data / demos.PICTURES)
+    pictures = FolderPictures(settings.data / PICTURES)
     analysis = settings.analysis
     flow = greeting_loop(analysis.concurrency, analysis.time_limit_ms, analysis.tries)
     answerer = FrameAnswerer(LocalAnalyser(settings.cache), pictures, log.clock)
@@ -129,14 +139,17 @@ def camera(
     Example: pho camera 0 --notice posted --data shop
     """
     flags = {
-        "data": _text(data),
+        "data": as_flag(data),
         "camera.source": source,
         "kiosk.notice": notice,
         "kiosk.id": kiosk,
     }
     settings = load(config, flags)
     if settings.kiosk.notice == "none":
-        err.print("[yellow]no notice is shown, so nobody is analysed or greeted[/]; --notice posted")
+        err.print("[yellow]no notice is shown, so nobody is analysed[/]; see --notice")
+    require_vision()
+    from serving.camera import run_camera
+
     counters = run_camera(
         settings, _stop_event(seconds), seed, visits, say=None if as_json else out.print
     )
@@ -157,6 +170,9 @@ def analyze(
     Example: pho analyze visitor.jpg --json
     """
     settings = load(config)
+    require_vision()
+    from connectors.local_analyser import LocalAnalyser
+
     analyser = LocalAnalyser(settings.cache)
     told = [_analyzed(analyser, path) for path in pictures]
     if as_json:
@@ -167,7 +183,7 @@ def analyze(
         raise typer.Exit(1)
 
 
-def _analyzed(analyser: LocalAnalyser, path: Path) -> dict[str, Any]:
+def _analyzed(analyser: Analyser, path: Path) -> dict[str, Any]:
     started_s = time.perf_counter()
     faces: tuple[Any, ...] = ()
     error = None
@@ -214,10 +230,6 @@ def _show_analyses(told: list[dict[str, Any]]) -> None:
     out.print(table)
 
 
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)
-
-
 def _stop_event(seconds: float | None) -> threading.Event:
     """Return an event that is set by Ctrl-C, SIGTERM, or when the time is up."""
     stop = threading.Event()
@@ -231,10 +243,8 @@ def _stop_event(seconds: float | None) -> threading.Event:
 
 
 @contextmanager
-def _bar(what: str, *, quiet: bool) -> Iterator[demos.Progress]:
+def _bar(what: str, *, quiet: bool) -> Iterator[Progressed]:
     columns = (TextColumn(f"[bold]{what}[/]"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=err, disable=quiet) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
-
-

@@ -16,9 +16,10 @@ import msgspec
 
 from pipelines.topology import PICTURE_TTL_MS
 from policies.registry import prior
-from schemas.checks import PPB
+from producers.tracker import TrackerSettings
+from schemas.checks import PPB, check_id, check_range
 from schemas.decisions import RewardRules
-from schemas.errors import PhoError, SettingsError
+from schemas.errors import InvalidRecord, PhoError, SettingsError
 from schemas.features import check_feature_names, features_hash
 from schemas.loops import (
     ActionConfigured,
@@ -153,7 +154,9 @@ class Settings(msgspec.Struct, frozen=True):
                 return loop
         names = ", ".join(loop.loop_id for loop in self.loops)
         problem = f"no loop {loop_id!r} is configured"
-        raise SettingsError(problem, f"There is {names}; name it in [kiosk] or add [loops.{loop_id}]")
+        raise SettingsError(
+            problem, f"There is {names}; name it in [kiosk] or add [loops.{loop_id}]"
+        )
 
 
 def load(
@@ -227,7 +230,9 @@ def _set(tree: dict[str, Any], path: list[str], value: Any, name: str) -> None:
     for table in tables:
         if not isinstance(tree.get(table), dict):
             problem = f"{name} names no setting"
-            raise SettingsError(problem, "See docs/settings.md; tables are parted by two underscores")
+            raise SettingsError(
+                problem, "See docs/settings.md; tables are parted by two underscores"
+            )
         tree = tree[table]
     tree[last] = value
 
@@ -245,6 +250,7 @@ def _checked(file: _File, cache: Path | None, crash_at: str) -> Settings:
     _positive("analysis.time_limit_ms", file.analysis.time_limit_ms, PICTURE_TTL_MS)
     _positive("analysis.tries", file.analysis.tries, 10)
     loops = tuple(_loop(name, loop) for name, loop in file.loops.items())
+    _check_place(file, loops)
     for loop in loops:
         window_ms = loop.rules.reward_window_ms
         latest_ms = max(file.tracker.post_delays_ms, default=0)
@@ -263,6 +269,29 @@ def _checked(file: _File, cache: Path | None, crash_at: str) -> Settings:
         cache=cache,
         crash_at=crash_at,
     )
+
+
+def _check_place(file: _File, loops: tuple[LoopConfigured, ...]) -> None:
+    """Refuse a kiosk or a tracker that would fail later, at its first visitor."""
+    table = file.tracker
+    try:
+        check_id("kiosk.id", file.kiosk.id)
+        check_range("kiosk.utc_offset_minutes", file.kiosk.utc_offset_minutes, -1_080, 1_080)
+        TrackerSettings(
+            min_face_height=table.min_face_height,
+            stand_still_ms=table.stand_still_ms,
+            bridge_ms=table.bridge_ms,
+            post_delays_ms=table.post_delays_ms,
+            visit_max_ms=table.visit_max_ms,
+        )
+    except InvalidRecord as error:
+        problem = f"[kiosk] or [tracker] cannot be used: {error.problem}"
+        raise SettingsError(problem, error.cure) from error
+    names = [loop.loop_id for loop in loops]
+    if file.kiosk.loop not in names:
+        problem = f"kiosk.loop is {file.kiosk.loop!r}, which is not configured"
+        cure = f"There is {', '.join(names)}; or add [loops.{file.kiosk.loop}]"
+        raise SettingsError(problem, cure)
 
 
 def _positive(name: str, value: float, most: float) -> None:

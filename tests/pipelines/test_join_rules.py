@@ -262,13 +262,13 @@ def test_5_a_reaction_before_the_impression_waits_for_it() -> None:
 def test_6_events_before_their_decision_wait_for_it() -> None:
     join = Alone("join")
     made = decision(2_000)
-    join.at(1_000, "impressions", impression(made, 1_800))
-    join.at(1_500, "rewards", rewarded("v", 1, 0.5, T + 1_500))
+    join.at(1_600, "impressions", impression(made, 1_600))
+    join.at(1_700, "rewards", rewarded("v", 1, 0.5, T + 1_700))
     join.at(2_000, "decisions", made)
-    join.until(6_500)
+    join.until(7_100)
     assert join.outcome.reward == 0.5
     # The window's deadline counts from the impression's own log time.
-    assert join.outcome.closed_at_ms == T + 6_500
+    assert join.outcome.closed_at_ms == T + 7_100
 
 
 def test_6_an_orphan_goes_to_unmatched_after_its_wait() -> None:

@@ -52,13 +52,15 @@ def test_agrees_with_adaptive_quadrature(n: int, decades: float) -> None:
 
 def test_agrees_with_a_finer_integral_for_2_to_50_arms_a_thousandfold_apart() -> None:
     rng = np.random.default_rng(0)
-    for _ in range(300):
+    worst = 0.0
+    for _ in range(250):
         n = int(rng.integers(2, 51))
         deviation = 10.0 ** rng.uniform(-float(rng.choice((0, 1, 3, 4))), 0.0, n)
         mean = rng.normal(0.0, 10.0 ** rng.uniform(-3.0, 0.5), n)
         expected = by_many_cells(mean, deviation)
         assert expected.sum() == pytest.approx(1.0, abs=1e-6)
-        assert np.abs(best_probabilities(mean, deviation) - expected).max() < 1e-4
+        worst = max(worst, float(np.abs(best_probabilities(mean, deviation) - expected).max()))
+    assert worst < 2e-5
 
 
 def test_agrees_with_simulation() -> None:
@@ -122,3 +124,11 @@ def test_nothing_jumps_where_a_deviation_becomes_a_point(tiny: float) -> None:
 def test_impossible_gaussians_are_refused(mean: list[float], deviation: list[float]) -> None:
     with pytest.raises(UsageError):
         best_probabilities(mean, deviation)
+
+
+def test_fifty_that_are_nearly_alike_are_told_apart() -> None:
+    rng = np.random.default_rng(6)
+    mean, deviation = rng.normal(0.0, 0.05, 50), np.full(50, 1.0)
+    assert best_probabilities(mean, deviation) == pytest.approx(
+        by_many_cells(mean, deviation), abs=1e-5
+    )
