@@ -186,13 +186,15 @@ class _Drawn:
 def _draw(features: Features, draw: int, config: LoopConfigured, serving: Serving) -> _Drawn:
     action_ids, eligible, baseline = _offer(config)
     says = serving.policy.probabilities(features, eligible).tolist()
-    floor_ppb = serving.floor_ppb
-    mixed = mix(says, eligible, baseline, config.control_share_ppb, floor_ppb)
+    support = serving.policy.support
+    # A degenerate policy stays so: floor and control would make another procedure of it.
+    floor_ppb = serving.floor_ppb if support == "full" else 0
+    control_share_ppb = config.control_share_ppb if support == "full" else 0
+    mixed = mix(says, eligible, baseline, control_share_ppb, floor_ppb)
     index, control = pick(mixed, draw, baseline)
     actions = tuple(
         map(OfferedAction, action_ids, eligible, mixed.probabilities_ppb, mixed.policy_ppb)
     )
-    support: Support = "full" if floor_ppb else serving.policy.support
     return _Drawn(actions, index, control, mixed.control_ppb, floor_ppb, support)
 
 

@@ -153,14 +153,15 @@ def _outcome(state: Learning, record: Record, outcome: OutcomeClosed) -> Step[Le
             except PhoError as error:
                 aside = Aside(record, "not_learnable", str(error))
                 return Step(state, (Emit(aside, DEAD_LETTERS),))
-            learner = replace(
-                learner,
-                policy=policy,
-                version=learner.version + 1,
-                learned_through_id=outcome.choice.decision_id,
-                learned_through_log_time_ms=record.log_time_ms,
-            )
-            changed.append(learner)
+            if policy is not learner.policy:  # else it taught nothing, and the version stays
+                learner = replace(
+                    learner,
+                    policy=policy,
+                    version=learner.version + 1,
+                    learned_through_id=outcome.choice.decision_id,
+                    learned_through_log_time_ms=record.log_time_ms,
+                )
+                changed.append(learner)
         learners.append(learner)
     return _step(replace(state, learners=tuple(learners)), changed)
 

@@ -52,8 +52,8 @@ def best_probabilities(means: ArrayLike, deviations: ArrayLike) -> Vector:
     Returns
     -------
     ndarray of float64, shape (n,)
-        Right to 1e-4 (6e-6 measured, for 2 to 50); adds up to 1. Certain values that tie for the largest share
-        alike.
+        Right to 1e-4 (6e-6 measured, for 2 to 50); adds up to 1. Certain values
+        that tie for the largest share alike.
 
     Raises
     ------

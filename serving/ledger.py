@@ -51,7 +51,9 @@ class Ledger:
 class _Book:
     deadlines: dict[str, int] = field(default_factory=dict)
     windows: dict[str, int] = field(default_factory=dict)
-    results: dict[str, set[str]] = field(default_factory=dict)
+    # Result of the first outcome, which holds, and the hash of its bytes.
+    results: dict[str, tuple[str, int]] = field(default_factory=dict)
+    again: dict[str, str] = field(default_factory=dict)
     deferred: set[str] = field(default_factory=set)
     shown: set[str] = field(default_factory=set)
 
@@ -72,13 +74,12 @@ def read_ledger(log: EmbeddedLog) -> Ledger:
         elif row.stream == "analyses":
             refused += value.status == "refused"
         elif isinstance(value, OutcomeClosed):
-            kinds = book.results.setdefault(value.choice.decision_id, set())
-            kinds.add(value.result if not kinds else f"{value.result}, again")
+            _closed(book, value, hash(row.value))
     counts = log.counts()
     newest_ms = log.newest_log_time_ms()
     open_ids = book.deadlines.keys() - book.results.keys()
     problems = tuple(_problems(book, newest_ms, open_ids))
-    results = Counter(next(iter(kinds)) for kinds in book.results.values())
+    results = Counter(result for result, _ in book.results.values())
     return Ledger(
         decisions=len(book.deadlines),
         rewarded=results["rewarded"],
@@ -117,11 +118,19 @@ def _shown(book: _Book, decision_id: str, log_time_ms: int) -> None:
         book.deadlines[decision_id] = log_time_ms + book.windows[decision_id]
 
 
+def _closed(book: _Book, outcome: OutcomeClosed, bytes_hash: int) -> None:
+    decision_id = outcome.choice.decision_id
+    result, known_hash = book.results.setdefault(decision_id, (outcome.result, bytes_hash))
+    # Where delivery is at least once the very same outcome may stand there twice.
+    if known_hash != bytes_hash:
+        book.again[decision_id] = f"{result}, then {outcome.result}"
+
+
 def _problems(book: _Book, newest_ms: int, open_ids: set[str]) -> list[str]:
     problems = []
-    for decision_id, kinds in book.results.items():
-        if len(kinds) > 1:
-            problems.append(f"decision {decision_id} has several outcomes: {sorted(kinds)}")
+    for decision_id in book.results:
+        if decision_id in book.again:
+            problems.append(f"decision {decision_id} has outcomes: {book.again[decision_id]}")
         if decision_id not in book.deadlines:
             problems.append(f"an outcome has no decision: {decision_id}")
     problems += [

@@ -342,6 +342,10 @@ def _loop(name: str, loop: _Loop) -> LoopConfigured:
             labels=loop.labels,
         )
         prior(config)
+        if loop.policy.algorithm.startswith("river:") and not config.floor_ppb:
+            problem = f"loop {name!r} hosts {loop.policy.algorithm} with floor = 0"
+            cure = "Give it a floor above 0: a guest always takes what it thinks best"
+            raise SettingsError(problem, cure)
     except SettingsError:
         raise
     except PhoError as error:
