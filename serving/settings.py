@@ -34,7 +34,7 @@ FILE_NAME = "pho.toml"
 PREFIX = "PHO_"
 # Read by hand in `from_environment`, not settings of the file: where models are kept, and where a
 # crash test ends the process.
-OUTSIDE_THE_FILE = ("PHO_CACHE", "PHO_CRASH_AT", "PHO_DEBUG")
+OUTSIDE_THE_FILE = ("PHO_CACHE", "PHO_CRASH_AT")
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
