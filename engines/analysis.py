@@ -63,13 +63,13 @@ class FrameAnswerer:
         edge = edge_seen(frame)
         if edge is not None:
             return seen(frame, edge, 0.0, config)
+        waited_ms = self.clock() - record.log_time_ms
+        if ttl_ms is not None and waited_ms > ttl_ms:
+            return unseen(frame, "expired", f"It waited {waited_ms} ms in the log")
         started_s = time.perf_counter()
         try:
             what = self.analyser.analyse(self.pictures.get(frame.picture_id or ""))
-        except PictureMissing as error:
-            old = ttl_ms is not None and self.clock() - record.log_time_ms > ttl_ms
-            return unseen(frame, "expired" if old else "failed", str(error))
-        except PictureUnreadable as error:
+        except (PictureMissing, PictureUnreadable) as error:
             return unseen(frame, "failed", str(error))
         return seen(frame, what, (time.perf_counter() - started_s) * 1_000.0, config)
 

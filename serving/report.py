@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.panel import Panel
 from rich.table import Table
@@ -178,7 +179,7 @@ def document(report: Report) -> dict[str, Any]:
 def show(report: Report, console: Console) -> None:
     """Print the report for a person."""
     told = document(report)
-    means, lift = told["reward_mean"], told["lift"]
+    lift = told["lift"]
     ledger = report.ledger
     head = Text.assemble(
         (f"{ledger.decisions:,}", "bold"),
@@ -191,7 +192,7 @@ def show(report: Report, console: Console) -> None:
     console.print(Panel(Group(head, verdict), title="PHO", title_align="left", expand=False))
     if report.outcomes:
         console.print(_who(report.outcomes))
-        console.print(_quarters(means))
+        console.print(_course(report))
     console.print(_facts(report, told))
 
 
@@ -209,13 +210,12 @@ def _who(outcomes: Sequence[Learned]) -> Table:
     cells: dict[tuple[bool, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for outcome in outcomes:
         cells[outcome.smiling, outcome.part][outcome.action_id].append(outcome.reward)
-    table = Table(title="Which greeting worked for whom", title_justify="left")
-    table.add_column("visitor came")
-    table.add_column("part of the day")
-    table.add_column("best greeting", style="bold")
-    table.add_column("happiness", justify="right")
-    table.add_column("shown", justify="right")
-    table.add_column("all greetings there", justify="right", style="dim")
+    table = Table(title="Which greeting worked for whom", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("who came")
+    table.add_column("greeting", style="bold")
+    table.add_column("earns", justify="right")
+    table.add_column("others", justify="right", style="dim")
+    table.add_column("given to", justify="right")
     for smiling in (False, True):
         for part in DAYPARTS:
             greetings = cells.get((smiling, part))
@@ -223,24 +223,38 @@ def _who(outcomes: Sequence[Learned]) -> Table:
                 continue
             # The most shown is what the policy settled on; a lucky single visit is no best.
             best = max(greetings, key=lambda action: (len(greetings[action]), action))
-            everything = [reward for rewards in greetings.values() for reward in rewards]
+            others = [r for action, rs in greetings.items() if action != best for r in rs]
+            shown = len(greetings[best])
             table.add_row(
-                "smiling" if smiling else "at rest",
-                part,
+                f"{'smiling' if smiling else 'at rest'}, {part}",
                 best,
                 f"{np.mean(greetings[best]):+.2f}",
-                f"{len(greetings[best])} of {len(everything)}",
-                f"{np.mean(everything):+.2f}",
+                f"{np.mean(others):+.2f}" if others else "",
+                f"{shown} of {shown + len(others)}",
             )
     return table
 
 
-def _quarters(means: dict[str, float | None]) -> Table:
-    table = Table(title="Mean reward (happiness after minus before)", title_justify="left")
-    for name in ("control", "learned", "first quarter", "last quarter"):
-        table.add_column(name, justify="right")
-    values = (means["control"], means["learned"], means["first_quarter"], means["last_quarter"])
-    table.add_row(*("-" if value is None else f"{value:+.3f}" for value in values))
+def _course(report: Report) -> Table:
+    """Draw how the rewards went: control, then what was learned, quarter by quarter."""
+    learned = report.learned
+    rows = [("control", mean(report.control))]
+    names = ("first quarter", "second", "third", "last quarter")
+    rows += [
+        (name, mean(learned[len(learned) * place // 4 : len(learned) * (place + 1) // 4]))
+        for place, name in enumerate(names)
+    ]
+    known = [value for _, value in rows if value is not None]
+    low, high = min(known, default=0.0), max(known, default=0.0)
+    table = Table(title="Happiness after minus before", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("")
+    table.add_column("mean", justify="right")
+    table.add_column("")
+    for name, value in rows:
+        if value is not None:
+            share = (value - low) / (high - low) if high > low else 1.0
+            style = "dim" if name == "control" else "green"
+            table.add_row(name, f"{value:+.3f}", Text("█" * (1 + round(29 * share)), style))
     return table
 
 
