@@ -120,7 +120,7 @@ def seen(
     milliseconds : float
         How long it took.
     config : LoopConfigured or None
-        The loop; None (unknown): everything beyond the emotions is dropped.
+        The loop; None (unknown): everything but happiness is dropped.
     """
     used = used_attributes(config.feature_names) if config else frozenset()
     faces = tuple(_keep_used(face, used) for face in what.faces)
@@ -170,12 +170,14 @@ def answer(
 
 
 def _keep_used(face: Face, used: frozenset[str]) -> Face:
-    # An age or a beard that no feature asks for is nobody's business, and stays out of the log.
+    # A fear, an age or a beard that no feature asks for is nobody's business, and stays out of
+    # the log. `happy` stays: the reward is made of it.
     age = "age" in used
-    attributes = tuple(a for a in face.attributes if f"attribute.{a.name}" in used)
     return replace(
         face,
-        attributes=attributes,
+        emotions=tuple(e for e in face.emotions if e.name == "happy" or e.name in used),
+        smile=face.smile if "smile" in used else None,
+        attributes=tuple(a for a in face.attributes if f"attribute.{a.name}" in used),
         age_low_years=face.age_low_years if age else None,
         age_high_years=face.age_high_years if age else None,
     )
