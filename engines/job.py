@@ -47,7 +47,7 @@ def tick(log: EmbeddedLog, tail_ms: int) -> bool:
     log : EmbeddedLog
         The log; one Tick serves the whole file.
     tail_ms : int
-        Ticks end when the newest record that is none is older than this, ms.
+        Ticks end when they have gone on for so long after the newest record that is none, ms.
 
     Returns
     -------
@@ -58,7 +58,9 @@ def tick(log: EmbeddedLog, tail_ms: int) -> bool:
     newest_ms = log.newest_log_time_ms()
     if not newest_ms or now_ms - newest_ms < TICK_INTERVAL_MS:
         return False
-    if now_ms - log.newest_log_time_ms(without_ticks=True) > tail_ms:
+    # Measured at the newest record, not at the clock: after an hour's standstill one Tick must
+    # still come, or the windows that were open then would stay open until the next visitor.
+    if newest_ms - log.newest_log_time_ms(without_ticks=True) > tail_ms:
         return False
     log.append("ticks", Tick(now_ms, TICKER))
     return True
