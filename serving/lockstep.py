@@ -56,7 +56,7 @@ class LockStep:
         for row in log.scan("frames", "impressions", "visits"):
             self._held.add(_id_of(decode(row.value)))
             self._recorded_ms = row.log_time_ms
-        self._greetings: dict[str, GreetingIssued] = {}
+        self._greetings: dict[tuple[str, str], GreetingIssued] = {}
         self._greetings_through = 0
 
     def append(self, stream: str, value: Any) -> None:
@@ -112,11 +112,11 @@ class LockStep:
     def greeting(self, kiosk_id: str, visit_id: str) -> GreetingIssued | None:
         """Return the greeting of a visit; None: none was issued."""
         through = self.log.end().position
-        for row in self.log.scan("greetings", after=self._greetings_through, key=kiosk_id):
+        for row in self.log.scan("greetings", after=self._greetings_through):
             greeting: GreetingIssued = decode(row.value)
-            self._greetings.setdefault(greeting.visit_id, greeting)
+            self._greetings.setdefault((greeting.kiosk_id, greeting.visit_id), greeting)
         self._greetings_through = through
-        return self._greetings.get(visit_id)
+        return self._greetings.get((kiosk_id, visit_id))
 
 
 def _id_of(value: Any) -> str:

@@ -141,6 +141,9 @@ def schemas(
         _write_schemas()
         return
     if record is not None:
+        if record not in RECORDS:
+            problem = f"there is no record {record!r}"
+            raise UsageError(problem, f"There are {', '.join(RECORDS)}")
         out.out(current(record).text, highlight=False, end="")
         return
     entries = sorted(released().values(), key=lambda entry: (entry.name, entry.version))

@@ -155,9 +155,11 @@ def code_words(root: Path) -> set[str]:
 
 
 def toml_keys(table: dict[str, Any]) -> Iterator[str]:
-    """Yield every key of a TOML document, at any depth."""
+    """Yield every key of a TOML document, at any depth, but for the languages of a text."""
     for key, value in table.items():
         yield key
+        if key == "text":
+            continue
         for inner in value if isinstance(value, list) else [value]:
             if isinstance(inner, dict):
                 yield from toml_keys(inner)
@@ -166,10 +168,10 @@ def toml_keys(table: dict[str, Any]) -> Iterator[str]:
 def setting_names(root: Path) -> set[str]:
     """Return the names of all settings: fields of the settings' tables, keys of pho.toml."""
     module = importlib.import_module("serving.settings")
-    tables = [
+    tables: list[Any] = [
         kind
         for _, kind in inspect.getmembers(module, inspect.isclass)
-        if kind.__module__ == module.__name__ and hasattr(kind, "__struct_fields__")
+        if kind.__module__ == module.__name__ and issubclass(kind, module._Strict)
     ]
     assert tables, "serving/settings.py has no tables"
     fields = {name for table in tables for name in table.__struct_fields__}
@@ -334,4 +336,5 @@ def test_words_of_code_and_keys_of_toml_are_found(tmp_path: Path) -> None:
     (tmp_path / "a.md").write_text("plain `one_ms` and\n\n```toml\n[two]\nthree = 1\n```\n")
     assert code_words(tmp_path) == {"one_ms", "two", "three", "1"}
     assert set(toml_keys({"a": 1, "b": [{"c": 2}], "d": {"e": 3}})) == set("abcde")
+    assert list(toml_keys({"text": {"en": "Hello"}})) == ["text"]
     assert missing_documents(tmp_path) == list(REQUIRED)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
-from careful import careful
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from join_scripts import HORIZON_MS, Entry, another_cut, scripts
 
+from careful import careful
 from engines.memory import MemoryEngine
+from join_scripts import HORIZON_MS, Entry, another_cut, scripts
 from pipelines.operators import Record
 from pipelines.topology import greeting_loop
 from pipelines.windows import event_time_ms
@@ -20,7 +21,7 @@ from schemas.frames import FrameAnalyzed
 from schemas.outcomes import OutcomeClosed
 
 many = settings(
-    max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=80, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 RESULTS = ("rewarded", "defaulted", "dropped", "not_activated")
 
@@ -63,7 +64,7 @@ def test_every_decision_gets_exactly_one_outcome_and_the_ledger_adds_up(
     engine = play(entries, watched=True)
     closed = outcomes(engine)
     assert closed.keys() == opened(engine)
-    results = Counter(outcome.result for outcome in closed.values())
+    results: Counter[str] = Counter(outcome.result for outcome in closed.values())
     assert sum(results[result] for result in RESULTS) == len(closed)
     assert {"join": 0} == {name: len(states) for name, states in engine.states.items()}
 
@@ -99,7 +100,7 @@ def test_every_record_is_accounted_for(entries: list[Entry]) -> None:
             _check_counted(record, closed[record.key], engine, sides)
 
 
-_IDS = {
+_IDS: dict[str, Callable[[Any], str]] = {
     "decisions": lambda value: "decision",
     "impressions": lambda value: "impression",
     "visits": lambda value: "end",
@@ -151,7 +152,7 @@ def test_the_same_log_cut_into_other_partitions_gives_the_same_outcomes(
     data: st.DataObject,
 ) -> None:
     entries = data.draw(scripts())
-    other = another_cut(data.draw, entries)
+    other = data.draw(another_cut(entries))
     # Decisions of equal log time and one stream keep their order, so even the order is the same.
     one, two = play(entries), play(other)
     for stream in ("outcomes", "alarms"):
@@ -175,11 +176,10 @@ def test_ticks_bring_an_outcome_sooner_and_never_change_it(
 
 
 @many
-@given(scripts(), st.randoms(use_true_random=False))
-def test_a_lost_record_changes_its_own_decision_only(entries: list[Entry], chance: Any) -> None:
-    lost = chance.randrange(len(entries) - 2)
-    if entries[lost].stream == "ticks":
-        return
+@given(scripts(), st.integers(0, 50))
+def test_a_lost_record_changes_its_own_decision_only(entries: list[Entry], place: int) -> None:
+    lost = place % len(entries)
+    assume(entries[lost].stream != "ticks")
     whose = getattr(entries[lost].value, "decision_id", None)
     whose = whose or entries[lost].value.choice.decision_id
     before = outcomes(play(entries))

@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from joining import Alone
-from worlds import START_MS, analyzed, decided, ended, loop, rewarded, shown
 
+from joining import Alone
 from pipelines.join import MEMBERS_MAX, ORPHAN_WAIT_MS, ORPHANS_MAX
 from schemas.decisions import DecisionMade, DecisionShown
 from schemas.frames import FrameAnalyzed
+from worlds import START_MS, analyzed, decided, ended, loop, rewarded, shown
 
 T = START_MS
 

@@ -16,16 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import cv2
 import pytest
 
 from connectors.embedded_log import EmbeddedLog
+from producers.stretches import load_stretches
 from schemas.codec import decode
 from schemas.outcomes import OutcomeClosed, PolicySnapshot
 from serving.ledger import read_ledger
 
-KILLS = int(os.environ.get("KILLS", "10"))
+KILLS = int(os.environ.get("KILLS", "8"))
 SEED = int(os.environ.get("SEED", "1"))
-VISITS = 16 if KILLS > 20 else 8
+VISITS = 16 if KILLS > 20 else 6
 STEPS = (
     *["append"] * 4,
     "commit.begin",
@@ -83,10 +85,10 @@ def read(folder: Path) -> Told:
 
 
 def killed_until_done(
-    pho: Command, folder: Path, seed: int, chance: random.Random, kills: int
+    pho: Command, folder: Path, play: tuple[object, ...], chance: random.Random, kills: int
 ) -> int:
     """Play a demo, killing it until it is done or was killed so often; return how often."""
-    arguments = ("demo", "--visits", VISITS, "--seed", seed, "--data", folder, "--json")
+    arguments = ("demo", *play, "--data", folder, "--json")
     killed = 0
     while True:
         settings = {}
@@ -120,18 +122,35 @@ def test_a_demo_that_is_killed_again_and_again_ends_as_if_undisturbed(
     killed, demos = 0, 0
     while killed < KILLS:
         demos += 1
-        seed = SEED + demos
-        undisturbed, disturbed = tmp_path / f"{demos}.undisturbed", tmp_path / f"{demos}.killed"
-        assert killed_until_done(pho, undisturbed, seed, chance, 0) == 0
-        killed += killed_until_done(pho, disturbed, seed, chance, KILLS - killed)
-        expected, found = read(undisturbed), read(disturbed)
-        _exactly_once(found)
-        where = f"seed {seed}, after {killed} kills in all"
-        assert len(expected.records["decisions"]) == VISITS
-        for stream, records in expected.records.items():
-            assert found.records[stream] == records, f"{stream} differ: {where}"
-        _same_policy(expected.policy, found.policy)
+        play = ("--visits", VISITS, "--seed", SEED + demos)
+        killed += _ends_as_undisturbed(pho, tmp_path / str(demos), play, chance, KILLS - killed)
     sys.stdout.write(f"{killed} kills in {demos} demos of {VISITS} visits\n")
+
+
+@pytest.mark.slow
+def test_a_folder_of_pictures_that_is_played_ends_so_too(pho: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "album"
+    folder.mkdir()
+    moments = ["empty", "woman/rest", "woman/smile", "empty", "man/smile", "man/rest", "empty"]
+    for number, moment in enumerate(moments):
+        cv2.imwrite(str(folder / f"{number}.png"), load_stretches(None).picture(moment, 0))
+    chance = random.Random(SEED)  # noqa: S311 - where to kill, by seed
+    _ends_as_undisturbed(pho, tmp_path, ("--camera", folder), chance, max(4, KILLS // 5))
+
+
+def _ends_as_undisturbed(
+    pho: Command, place: Path, play: tuple[object, ...], chance: random.Random, kills: int
+) -> int:
+    undisturbed, disturbed = place / "undisturbed", place / "killed"
+    assert killed_until_done(pho, undisturbed, play, chance, 0) == 0
+    killed = killed_until_done(pho, disturbed, play, chance, kills)
+    expected, found = read(undisturbed), read(disturbed)
+    _exactly_once(found)
+    assert len(expected.records["decisions"]) >= 2
+    for stream, records in expected.records.items():
+        assert found.records[stream] == records, f"{stream} differ: {play}, {killed} kills"
+    _same_policy(expected.policy, found.policy)
+    return killed
 
 
 def _exactly_once(told: Told) -> None:

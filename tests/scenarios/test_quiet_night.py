@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import worlds
 
+import worlds
 from connectors.clocks import WallClock
 from connectors.embedded_log import EmbeddedLog
 from connectors.local_analyser import LocalAnalyser

@@ -10,13 +10,13 @@ from typing import Any
 import fastavro
 import pytest
 from fastavro.schema import fingerprint, to_parsing_canonical_form
-from golden_records import as_json, example, golden_path
-from worlds import ended, shown
 
+from golden_records import as_json, example, golden_path
 from schemas.codec import MARKER, Released, current, decode, encode, released
 from schemas.decisions import DecisionShown, VisitEnded
 from schemas.errors import InvalidRecord, TornRecord, UnknownSchema
 from schemas.streams import RECORDS
+from worlds import ended, shown
 
 GOLDEN = sorted((entry.name, entry.version) for entry in released().values())
 

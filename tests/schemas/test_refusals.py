@@ -9,9 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from golden_records import example
-from worlds import RULES, analyzed, captured, ended, loop, rewarded, shown
 
+from golden_records import example
 from schemas import errors
 from schemas.checks import PPB, check_finite, check_id, check_optional_id, check_range, check_time
 from schemas.decisions import Choice, GreetingIssued
@@ -19,6 +18,7 @@ from schemas.errors import InvalidRecord, PhoError
 from schemas.loops import Parameter, PolicyConfigured, VariantConfigured, with_hash
 from schemas.operations import AlarmRaised, Tick
 from schemas.outcomes import NamedArray, OutcomeClosed, PolicyDirected, PolicySnapshot
+from worlds import RULES, analyzed, captured, ended, loop, rewarded, shown
 
 NAN = math.nan
 CHOICE: Choice = example(Choice)

@@ -12,12 +12,12 @@ import pytest
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from strategies import records
 
 from schemas.codec import current, decode, encode, released
 from schemas.derive import avro_schema
 from schemas.errors import PhoError, RecordError
 from schemas.streams import RECORDS, STREAMS, key_of
+from strategies import records
 
 KINDS = sorted(RECORDS)
 # Building a whole configuration or choice by chance is slow; what is tested is not.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -43,7 +44,7 @@ class Careful:
         """Put it together."""
         return self.operator.unpack(data, records)
 
-    def _watched(self, state: Any, step_of: Any) -> Step[Any]:
+    def _watched(self, state: Any, step_of: Callable[[Any], Step[Any]]) -> Step[Any]:
         before = None if state is None else self.pack(state)
         # The state a second machine would have: what was packed, read again.
         other = None if before is None else self.unpack(*before)

@@ -11,6 +11,7 @@ import dataclasses
 import json
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -94,7 +95,7 @@ def _loop(told: dict[str, Any]) -> dict[str, Any]:
     return {"baseline_id": told["actions"][0].id, "policies": policies, "split": split}
 
 
-_RELATED = {
+_RELATED: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "RewardRules": _rules,
     "Choice": _choice,
     "LoopConfigured": _loop,

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from hypothesis import strategies as st
-from worlds import START_MS, analyzed, decided, ended, loop, rewarded, shown
 
 from pipelines.join import ORPHAN_WAIT_MS
 from schemas.decisions import DecisionMade
 from schemas.operations import Tick
+from worlds import START_MS, analyzed, decided, ended, loop, rewarded, shown
 
 INPUTS = ("decisions", "impressions", "analyses", "rewards", "visits")
 YEAR_2100_MS = 4_102_444_800_000
@@ -73,7 +73,7 @@ def decision_story(draw: st.DrawFn, name: str) -> list[Entry]:
         entries.append(Entry(decided_ms + delay_ms, "decisions", made))
     if draw(st.integers(0, 9)) == 0:
         entries.append(Entry(decided_ms + HORIZON_MS + 1, "decisions", made))
-    for kind in draw(st.lists(st.sampled_from(INPUTS[1:] + ("analyses", "pre")), max_size=9)):
+    for kind in draw(st.lists(st.sampled_from((*INPUTS[1:], "analyses", "pre")), max_size=9)):
         log_time_ms = decided_ms + draw(_after)
         at_ms = draw(_event_times(log_time_ms))
         number = draw(st.integers(1, 3))
@@ -116,6 +116,7 @@ def scripts(draw: st.DrawFn) -> list[Entry]:
     return [*entries, *ends]
 
 
+@st.composite
 def another_cut(draw: st.DrawFn, entries: list[Entry]) -> list[Entry]:
     """Return the same log with its streams woven together otherwise among equal log times."""
     lanes: dict[tuple[int, str], list[Entry]] = defaultdict(list)

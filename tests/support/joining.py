@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from careful import careful
-from worlds import START_MS
-
 from engines.memory import MemoryEngine
 from pipelines.topology import greeting_loop
 from schemas.operations import SideRecord, Tick
 from schemas.outcomes import OutcomeClosed
+from worlds import START_MS
 
 
 class Alone:
@@ -27,6 +26,7 @@ class Alone:
     def at(self, after_ms: int, stream: str, value: Any) -> None:
         """Append a record at a log time."""
         self.engine.append(stream, value, START_MS + after_ms)
+        self.engine.run()
 
     def until(self, after_ms: int) -> None:
         """Let log time pass: every record and timer up to and with a time has had its turn."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import types
 from collections.abc import Callable
-from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hypothesis import strategies as st
@@ -50,12 +49,15 @@ _PRIMITIVES: dict[Any, SearchStrategy[Any]] = {
 }
 
 
-@cache
+_made: dict[type[Any], SearchStrategy[Any]] = {}
+
+
 def records(kind: type[Any]) -> SearchStrategy[Any]:
     """Return a strategy for a dataclass of `schemas`, all of whose examples pass its checks."""
-    if kind in _SPECIAL:
-        return _SPECIAL[kind]()
-    return st.builds(kind, **fields_of(kind))
+    if kind not in _made:
+        special = _SPECIAL.get(kind)
+        _made[kind] = special() if special else st.builds(kind, **fields_of(kind))
+    return _made[kind]
 
 
 def fields_of(kind: type[Any], *without: str) -> dict[str, SearchStrategy[Any]]:

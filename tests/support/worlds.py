@@ -142,7 +142,14 @@ def ended(decision_id: str, at_ms: int, posts: int = 0) -> VisitEnded:
     """Return the end of a visit that took so many post pictures."""
     names = tuple(f"{decision_id}.post.{i}" for i in range(1, posts + 1))
     return VisitEnded(
-        f"{decision_id}.ended", decision_id, decision_id, "greeting", "kiosk-1", "left", at_ms, names
+        f"{decision_id}.ended",
+        decision_id,
+        decision_id,
+        "greeting",
+        "kiosk-1",
+        "left",
+        at_ms,
+        names,
     )
 
 

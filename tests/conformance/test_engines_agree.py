@@ -1,0 +1,201 @@
+"""Every dataflow on every engine: the same log in, the same records out, stream by stream.
+
+Each of these mutations was tried, and each makes tests here fail: a timer comparison ``<`` made
+``<=`` in the store of timers or in the memory engine, ``>=`` made ``>`` in the join's `on_timer`, a
+forgotten key kept by the state store, the sort of the merge left out, a change kept from the
+changelog, the places of the inputs kept from the commit.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from join_scripts import Entry, scripts
+from pipelines.operators import Dataflow
+from pipelines.topology import greeting_loop
+from runs import MemoryRun, Run, everything, feed, finish, without_times
+from schemas.codec import decode
+from schemas.operations import Tick
+from schemas.outcomes import PolicyDirected
+from visits import play
+from worlds import START_MS, analyzed, decided, loop, outcome
+
+Start = Callable[[Dataflow], Run]
+VISITS = 40
+bounded = settings(
+    max_examples=20,
+    suppress_health_check=[
+        HealthCheck.too_slow,
+        HealthCheck.data_too_large,
+        HealthCheck.function_scoped_fixture,
+    ],
+)
+_END_MS = 200_000
+
+
+def answer_of(name: str, entries: list[Entry]) -> MemoryRun:
+    """Return what the reference makes of a log, taken record by record."""
+    run = MemoryRun(greeting_loop().only(name), Path())
+    feed(run, entries, [1] * len(entries))
+    finish(run, entries)
+    return run
+
+
+@pytest.fixture(scope="module")
+def played() -> MemoryRun:
+    """Return the visits as the reference plays them."""
+    run = MemoryRun(greeting_loop(), Path())
+    play(run, VISITS)
+    return run
+
+
+def test_the_visits_reach_every_kind_of_result(played: MemoryRun) -> None:
+    values = [decode(data) for _, _, data in played.out("outcomes")]
+    kinds = Counter(value.result for value in values if hasattr(value, "result"))
+    assert kinds.keys() == {"rewarded", "defaulted", "dropped", "not_activated"}
+    assert sum(kinds.values()) == VISITS
+    for stream in ("late", "unmatched", "alarms", "policies"):
+        assert played.out(stream), stream
+
+
+def test_the_whole_loop_in_lock_step(start: Start, played: MemoryRun) -> None:
+    run = start(greeting_loop())
+    play(run, VISITS)
+    assert everything(run) == everything(played)
+    # Only what was learned stays: every visit is closed and forgotten.
+    assert run.remembered == {"decide": 0, "greet": 0, "join": 0, "learn": 1}
+
+
+@pytest.mark.never("memory", reason="it keeps nothing outside the process")
+def test_the_whole_loop_with_a_new_engine_after_every_seventh_record(
+    start: Start, played: MemoryRun
+) -> None:
+    run = start(greeting_loop())
+    count = 0
+
+    def restart_sometimes() -> None:
+        nonlocal count
+        count += 1
+        if count % 7 == 0:
+            run.restart()
+
+    play(run, VISITS, restart_sometimes)
+    assert everything(run) == everything(played)
+    assert run.remembered == {"decide": 0, "greet": 0, "join": 0, "learn": 1}
+
+
+# Single operators on logs of chance, in one go and in batches
+
+_batches = st.lists(st.integers(1, 12), max_size=30)
+
+
+@st.composite
+def _frames(draw: st.DrawFn) -> list[Entry]:
+    """Return a log for decide: frames of a few visits, some repeated, some long after."""
+    entries = [Entry(START_MS, "loops", loop())]
+    after = st.integers(0, 4_000) | st.sampled_from([60_000, 60_001, 64_000, 64_001])
+    statuses = st.sampled_from(["ok", "ok", "no_face", "failed", "expired", "refused"])
+    for number in range(draw(st.integers(1, 12))):
+        status = draw(statuses)
+        at_ms = START_MS + draw(after)
+        happy = draw(st.sampled_from([0.1, 0.9])) if status == "ok" else None
+        name = f"v{draw(st.integers(0, 3))}"
+        phase = draw(st.sampled_from(["pre", "pre", "post"]))
+        loop_id = draw(st.sampled_from(["greeting"] * 5 + ["nobody"]))
+        frame = analyzed(name, phase, number, at_ms, happy, status=status, loop_id=loop_id)
+        entries.append(Entry(at_ms, "analyses", frame))
+    return _ended(entries)
+
+
+@st.composite
+def _decisions(draw: st.DrawFn) -> list[Entry]:
+    """Return a log for greet: decisions, repeated and old ones among them."""
+    entries = []
+    for _ in range(draw(st.integers(1, 10))):
+        name, decided_ms = f"v{draw(st.integers(0, 3))}", START_MS + draw(st.integers(0, 3))
+        delay_ms = draw(st.sampled_from([0, 1, 59_999, 60_000, 60_001]))
+        entries.append(Entry(decided_ms + delay_ms, "decisions", decided(name, decided_ms)))
+    return _ended(entries)
+
+
+@st.composite
+def _learning_log(draw: st.DrawFn) -> list[Entry]:
+    """Return a log for learn: configurations, outcomes, directives, in any order."""
+    configs = [loop(), loop(4), loop(seed=9), loop(rules={"default_reward": 0.5})]
+    values: list[Any] = [draw(st.sampled_from(configs))] if draw(st.booleans()) else []
+    for number in range(draw(st.integers(1, 12))):
+        kind = draw(st.sampled_from(["outcome"] * 5 + ["config", "explore", "promote"]))
+        if kind == "outcome":
+            made = decided(f"v{number}", START_MS, draw(st.sampled_from(configs)))
+            reward = draw(st.sampled_from([-1.0, 0.25, 1.0]))
+            learnable = draw(st.integers(0, 5)) > 0
+            values.append(outcome(made, reward, learnable=learnable))
+        elif kind == "config":
+            values.append(draw(st.sampled_from(configs)))
+        else:
+            told: Any = kind
+            floor = draw(st.integers(0, 10**9))
+            values.append(
+                PolicyDirected(f"d{number}", "greeting", "main", told, "t", "t", floor_ppb=floor)
+            )
+    return _ended([Entry(START_MS + i, "outcomes", value) for i, value in enumerate(values)])
+
+
+def _ended(entries: list[Entry]) -> list[Entry]:
+    entries.sort(key=lambda entry: entry.log_time_ms)
+    last_ms = START_MS + _END_MS
+    return [*entries, *(Entry(last_ms + i, "ticks", Tick(last_ms, "test")) for i in range(2))]
+
+
+LOGS = {"decide": _frames(), "greet": _decisions(), "join": scripts(), "learn": _learning_log()}
+
+
+@pytest.mark.parametrize("name", LOGS)
+def test_one_operator_on_any_log_in_batches_of_any_size(name: str, start: Start) -> None:
+    @bounded
+    @given(LOGS[name], _batches)
+    def check(entries: list[Entry], batches: list[int]) -> None:
+        wanted = answer_of(name, entries)
+        for sizes in ([], batches):
+            run = start(greeting_loop().only(name))
+            feed(run, entries, sizes)
+            finish(run, entries)
+            assert without_times(run) == without_times(wanted)
+            assert run.remembered == wanted.remembered
+            run.close()
+
+    check()
+
+
+@pytest.mark.parametrize("name", LOGS)
+@pytest.mark.never("memory", reason="it keeps nothing outside the process")
+def test_one_operator_on_any_log_with_a_new_engine_at_any_time(
+    name: str, start: Start, engine_name: str
+) -> None:
+    # A failure that is expected need not be made small, which takes most of the time.
+    phases = [Phase.generate] if engine_name == "memory" else list(Phase)
+
+    @settings(bounded, phases=phases)
+    @given(LOGS[name], st.lists(st.integers(0, 40), min_size=1, max_size=4))
+    def check(entries: list[Entry], restarts: list[int]) -> None:
+        wanted = answer_of(name, entries)
+        run = start(greeting_loop().only(name))
+        cut = [0, *sorted(place % len(entries) for place in restarts), len(entries)]
+        for begin, end in pairwise(cut):
+            if begin < end:
+                feed(run, entries[begin:end], [2, 3])
+            run.restart()
+        finish(run, entries)
+        assert without_times(run) == without_times(wanted)
+        assert run.remembered == wanted.remembered
+        run.close()
+
+    check()
