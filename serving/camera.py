@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from rich.markup import escape
+
 from connectors.clocks import WallClock
 from connectors.embedded_log import EmbeddedLog
 from connectors.face_models import FaceFinder
@@ -87,7 +89,9 @@ class TerminalKiosk:
             now_ms = self.log.clock()
             if self.kiosk.show(greeting, now_ms):
                 if self._say is not None:
-                    self._say(f"[bold]{greeting.text}[/]  [dim]{greeting.action_id}[/]")
+                    self._say(
+                        f"[bold]{escape(greeting.text)}[/]  [dim]{escape(greeting.action_id)}[/]"
+                    )
                 if self._react is not None:
                     self._react(greeting.action_id, now_ms)
 
@@ -111,7 +115,7 @@ class TerminalKiosk:
         except (LogFull, LogUnavailable) as error:
             # Back-pressure: the kiosk has not moved on, the next shot tries again.
             if self._say is not None:
-                self._say(f"[red]{error}[/]")
+                self._say(f"[red]{escape(str(error))}[/]")
         self.greet()
 
 

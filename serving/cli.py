@@ -7,6 +7,7 @@ import traceback
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from schemas.errors import PhoError
 from serving import look_commands, play_commands
@@ -58,10 +59,6 @@ def main() -> None:
 def _explain(problem: str, cure: str, *, debug: bool) -> None:
     if debug:
         traceback.print_exc()
-    err.print(f"[bold red]error:[/] {_plain(problem)}", highlight=False, soft_wrap=True)
+    err.print(f"[bold red]error:[/] {escape(problem)}", highlight=False, soft_wrap=True)
     if cure:
-        err.print(f"[bold]do:[/] {_plain(cure)}", highlight=False, soft_wrap=True)
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", "\\[")
+        err.print(f"[bold]do:[/] {escape(cure)}", highlight=False, soft_wrap=True)

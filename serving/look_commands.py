@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from connectors.embedded_log import EmbeddedLog, Row
@@ -56,7 +57,7 @@ def ledger(data: Data = None, config: Config = None, as_json: AsJson = False) ->
         out.print(table)
         out.print("[green]balanced[/]" if book.balanced else "[red]does not add up[/]")
         for problem in book.problems[:20]:
-            out.print(f"  {problem}", highlight=False)
+            out.print(f"  {escape(problem)}", highlight=False)
     if not book.balanced:
         raise typer.Exit(1)
 
@@ -223,7 +224,7 @@ def dead_letters(
     for each in told:
         source = f"{each['stream']}[{each['offset']}]"
         row = (each["position"], source, each["reason"], each["error"], each["bytes"])
-        table.add_row(*map(str, row), "yes" if each["replayed"] else "")
+        table.add_row(*(escape(str(cell)) for cell in row), "yes" if each["replayed"] else "")
     out.print(table if told else f"nothing in {side}")
 
 
@@ -316,9 +317,10 @@ def doctor(
     else:
         marks = {"ok": "[green]ok[/]", "missing": "[yellow]missing[/]", "broken": "[red]broken[/]"}
         for finding in findings:
-            out.print(f"{marks[finding.state]}  {finding.what}: {finding.text}", highlight=False)
+            text = escape(f"{finding.what}: {finding.text}")
+            out.print(f"{marks[finding.state]}  {text}", highlight=False)
             if finding.cure:
-                out.print(f"      do: {finding.cure}", highlight=False)
+                out.print(f"      do: {escape(finding.cure)}", highlight=False)
     states = {finding.state for finding in findings}
     if "broken" in states:
         raise typer.Exit(1)

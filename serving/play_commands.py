@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -220,13 +221,15 @@ def _show_analyses(told: list[dict[str, Any]]) -> None:
     for each in told:
         ms = f"{each['milliseconds']:.0f}"
         if not each["faces"]:
-            table.add_row(each["picture"], each["status"], each["error"] or "", "", "", ms)
+            table.add_row(
+                escape(each["picture"]), each["status"], escape(each["error"] or ""), "", "", ms
+            )
         for face in each["faces"]:
             emotions = face["emotions"]
             strongest = max(emotions, key=emotions.__getitem__, default="")
             happy = f"{emotions.get('happy', 0.0):.2f}"
             sure = f"{face['confidence']:.2f}"
-            table.add_row(each["picture"], each["status"], sure, happy, strongest, ms)
+            table.add_row(escape(each["picture"]), each["status"], sure, happy, strongest, ms)
     out.print(table)
 
 
