@@ -139,7 +139,8 @@ class Calls:
             worker, call = self._outbox.get(timeout=wait_s) if wait_s else self._outbox.get_nowait()
         except queue.Empty:
             return
-        worker.call = None
+        if worker.call is call:  # it may have taken up the next one, which has its own time limit
+            worker.call = None
         if self.in_flight.pop(call.record.offset, None) is None:
             return  # answered as failed when its time was up
         answer = call.answer or self.answerer.gave_up(call.record, call.error)

@@ -10,6 +10,7 @@ from connectors.pictures import FolderPictures
 from engines.embedded import EmbeddedEngine
 from pipelines.topology import PICTURE_TTL_MS, TICK_INTERVAL_MS, tick_tail_ms
 from schemas.codec import decode
+from schemas.errors import RecordError
 from schemas.frames import FrameCaptured
 from schemas.loops import LoopConfigured
 from schemas.operations import Tick
@@ -29,14 +30,28 @@ def configure(log: EmbeddedLog, loops: tuple[LoopConfigured, ...]) -> list[str]:
     list of str
         The loops whose configuration is new.
     """
-    newest = {}
-    for row in log.scan("loops"):
-        config: LoopConfigured = decode(row.value)
-        newest[config.loop_id] = config.config_hash
+    newest = hashes_in_force(log)
     changed = [loop for loop in loops if newest.get(loop.loop_id) != loop.config_hash]
     for loop in changed:
         log.append_all([("outcomes", loop), ("loops", loop)])
     return [loop.loop_id for loop in changed]
+
+
+def hashes_in_force(log: EmbeddedLog) -> dict[str, str]:
+    """Return the hash of the newest configuration of each loop the log knows.
+
+    Bytes that are no configuration are passed over: the engine makes a dead letter of them, and
+    must be able to start for that.
+    """
+    newest = {}
+    for row in log.scan("loops"):
+        try:
+            config = decode(row.value)
+        except RecordError:
+            continue
+        if isinstance(config, LoopConfigured):
+            newest[config.loop_id] = config.config_hash
+    return newest
 
 
 def tick(log: EmbeddedLog, tail_ms: int) -> bool:

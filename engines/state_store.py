@@ -14,7 +14,7 @@ import msgspec
 from engines.timers import Timers
 from pipelines.operators import Keyed, Record, Shared, Step
 
-_HOT_MAX = 8_000
+_HOT_MAX = 4_000
 """States kept as objects, a few KB each; the others are some hundred bytes."""
 _NO_WAKE = (0).to_bytes(8, "big")
 
@@ -52,7 +52,8 @@ class StateStore:
         self._young: dict[str, _Hot] = {}
         self._old: dict[str, _Hot] = {}
         self._dirty: dict[str, None] = {}
-        self._timers = Timers(self.wake_at_ms)
+        self.timers = Timers(self.wake_at_ms)
+        """When which key is to be woken."""
 
     def __len__(self) -> int:
         return len(self._packed.keys() | self._dirty.keys()) if self._dirty else len(self._packed)
@@ -70,14 +71,9 @@ class StateStore:
             self._put(key, step, hot)
         return step
 
-    @property
-    def earliest_ms(self) -> int:
-        """No timer fires below this log time, ms."""
-        return self._timers.earliest_ms
-
     def fire(self, before_ms: int, shared: Shared) -> Iterable[Step[Any]]:
         """Fire every timer below a log time, in the order (time, key)."""
-        while due := self._timers.pop_due(before_ms):
+        while due := self.timers.pop_due(before_ms):
             wake_at_ms, key = due
             hot = self._hot(key)
             state = hot.state if hot is not None else None
@@ -137,7 +133,7 @@ class StateStore:
         for key in self._packed:
             wake_at_ms = self.wake_at_ms(key)
             if wake_at_ms is not None:
-                self._timers.set(key, wake_at_ms)
+                self.timers.set(key, wake_at_ms)
 
     def _hot(self, key: str) -> _Hot | None:
         hot = self._young.get(key)
@@ -158,7 +154,7 @@ class StateStore:
         self._dirty[key] = None
         wake_at_ms = step.wake_at_ms
         if wake_at_ms is not None and (before is None or before.wake_at_ms != wake_at_ms):
-            self._timers.set(key, wake_at_ms)
+            self.timers.set(key, wake_at_ms)
 
     def _pack(self, hot: _Hot) -> bytes:
         data, records = self.part.operator.pack(hot.state)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pipelines.operators import Emit, Record, Shared, Step
 from pipelines.remembered import Remembered, RemembersKeys
+from schemas.compiled import quick
 from schemas.decisions import DecisionMade, GreetingIssued
+
+_new_greeting = quick(GreetingIssued)
 
 
 class Greet(RemembersKeys):
@@ -24,7 +27,7 @@ class Greet(RemembersKeys):
             return Step(None)
         if choice.kiosk_id is None or choice.visit_id is None:
             return Step(None)
-        greeting = GreetingIssued(
+        greeting = _new_greeting(
             decision_id=choice.decision_id,
             visit_id=choice.visit_id,
             loop_id=choice.loop_id,

@@ -16,6 +16,7 @@ from policies.base import Policy
 from policies.registry import prior, restore
 from policies.snapshots import Identity, take
 from schemas.codec import decode, encode
+from schemas.compiled import quick
 from schemas.decisions import RewardRules
 from schemas.errors import PhoError
 from schemas.loops import LoopConfigured, PolicyConfigured, Role
@@ -47,6 +48,24 @@ class Learner:
     """The last decision it learned from."""
     learned_through_log_time_ms: int | None = None
     """Log time of that outcome, ms."""
+
+    def after(self, policy: Policy, decision_id: str, log_time_ms: int) -> Learner:
+        """Return the learner after one outcome; `dataclasses.replace` costs four times as much."""
+        return _new_learner_after(
+            self.configured,
+            policy,
+            self.epoch,
+            self.version + 1,
+            self.config_hashes,
+            self.role,
+            self.role_since_log_time_ms,
+            self.floor_ppb,
+            decision_id,
+            log_time_ms,
+        )
+
+
+_new_learner_after = quick(Learner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,16 +173,10 @@ def _outcome(state: Learning, record: Record, outcome: OutcomeClosed) -> Step[Le
                 aside = Aside(record, "not_learnable", str(error))
                 return Step(state, (Emit(aside, DEAD_LETTERS),))
             if policy is not learner.policy:  # else it taught nothing, and the version stays
-                learner = replace(
-                    learner,
-                    policy=policy,
-                    version=learner.version + 1,
-                    learned_through_id=outcome.choice.decision_id,
-                    learned_through_log_time_ms=record.log_time_ms,
-                )
+                learner = learner.after(policy, outcome.choice.decision_id, record.log_time_ms)
                 changed.append(learner)
         learners.append(learner)
-    return _step(replace(state, learners=tuple(learners)), changed)
+    return _step(Learning(state.config, tuple(learners)), changed)
 
 
 def _configured(state: Learning | None, record: Record, config: LoopConfigured) -> Step[Learning]:

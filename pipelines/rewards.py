@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipelines.windows import Member, Open
+from schemas.compiled import quick
 from schemas.decisions import DecisionMade, RewardRules
 from schemas.outcomes import ClosedBy, OutcomeClosed, Result, ResultReason, Source
 
@@ -27,6 +28,9 @@ class Reward:
     """Mean confidence of the faces after it, 0..1."""
 
 
+_new_outcome = quick(OutcomeClosed)
+
+
 def close(window: Open, closed_by: ClosedBy, closed_at_ms: int) -> OutcomeClosed:
     """Make the outcome of a decision: exactly one of rewarded, defaulted, dropped, not activated.
 
@@ -47,7 +51,7 @@ def close(window: Open, closed_by: ClosedBy, closed_at_ms: int) -> OutcomeClosed
         reward = Reward(rules.default_reward, "default", 1.0, ())
     clipped = min(max(reward.value, rules.reward_low), rules.reward_high)
     learnable = result in ("rewarded", "defaulted")
-    return OutcomeClosed(
+    return _new_outcome(
         choice=decision.choice,
         result=result,
         result_reason=why,

@@ -65,12 +65,14 @@ def largest_remainder(shares: Sequence[float], total: int) -> tuple[int, ...]:
     if weight <= 0 or total < 0 or min(weights) < 0:
         problem = f"{total} cannot be divided by the shares {list(shares)[:8]}"
         raise UsageError(problem, "Shares must be at least 0 and not all 0, the total at least 0")
-    quotas = [divmod(each * total, weight) for each in weights]
-    result = [quota for quota, _ in quotas]
+    scaled = [each * total for each in weights]
+    result = [each // weight for each in scaled]
     left_over = total - sum(result)
     if left_over:
-        by_remainder = sorted(range(len(quotas)), key=lambda i: (-quotas[i][1], i))
-        for index in by_remainder[:left_over]:
+        remainders = [each % weight for each in scaled]
+        # A stable sort: of equal remainders the lower index stays first.
+        places = sorted(range(len(scaled)), key=remainders.__getitem__, reverse=True)
+        for index in places[:left_over]:
             result[index] += 1
     return tuple(result)
 
@@ -82,7 +84,7 @@ def _whole_weights(shares: Sequence[float]) -> list[int]:
         problem = f"the shares {list(shares)[:8]} are not all finite"
         raise UsageError(problem, "Give finite numbers, at least 0") from error
     # Denominators of floats are powers of two, so the largest is a multiple of each.
-    common = max((bottom for _, bottom in ratios), default=1)
+    common = max([bottom for _, bottom in ratios], default=1)
     return [top * (common // bottom) for top, bottom in ratios]
 
 
@@ -129,10 +131,12 @@ def mix(
         problem = f"{len(policy_probabilities)} actions are offered, {n_eligible} eligible"
         raise UsageError(problem, "At least one must be eligible, and each must say whether it is")
     shares = [float(probability) for probability in policy_probabilities]
-    for share, may in zip(shares, eligible, strict=True):
-        if not 0.0 <= share <= 1.0 + 1e-6 or (share > 0.0 and not may):
-            problem = f"the policy's probabilities are {shares[:8]}"
-            raise PolicyError(problem, "Each must lie in 0..1, and be 0 where not eligible")
+    odd = [share for share in shares if not 0.0 <= share <= 1.0 + 1e-6]
+    if n_eligible < len(shares):
+        odd += [share for share, may in zip(shares, eligible, strict=True) if share and not may]
+    if odd:
+        problem = f"the policy's probabilities are {shares[:8]}"
+        raise PolicyError(problem, "Each must lie in 0..1, and be 0 where not eligible")
     policy_ppb = largest_remainder(shares, PPB)
     control_ppb = control_share_ppb if eligible[baseline_index] else 0
     keep_ppb = (PPB - floor_ppb) * n_eligible

@@ -17,7 +17,7 @@ import fastavro
 import msgspec
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
-from schemas.compiled import Decoder, Encoder, compile_decoder, compile_encoder
+from schemas.compiled import Decoder, Encoder, Habits, Kept, compile_decoder, compile_encoder
 from schemas.decisions import Choice, Presentation, RewardRules
 from schemas.errors import InvalidRecord, TornRecord, UnknownSchema
 from schemas.streams import RECORDS
@@ -82,7 +82,17 @@ class _Coder(NamedTuple):
     decode: Decoder
 
 
-_SHARED = frozenset({Choice, RewardRules, Presentation})
+_HABITS = Habits(
+    kept={kind: Kept() for kind in (Choice, RewardRules, Presentation)},
+    alike=frozenset({RewardRules}),
+    texts=frozenset(
+        {
+            *("loop_id", "kiosk_id", "action_id", "baseline_id", "policy_id", "shown_action_id"),
+            *("config_hash", "features_hash", "policy_checksum", "id", "name", "learnable_reason"),
+            *("analyser", "analyser_version", "text", "language", "voice", "mood"),
+        }
+    ),
+)
 _CODERS: dict[type[Any], _Coder] = {}
 _CODERS_BY_HEADER: dict[bytes, _Coder] = {}
 
@@ -90,7 +100,7 @@ _CODERS_BY_HEADER: dict[bytes, _Coder] = {}
 def _coder(kind: type[Any]) -> _Coder:
     """Return what encodes and decodes the newest schema of a record, compiled at first use."""
     header = current(kind.__name__).header
-    coder = _Coder(header, compile_encoder(kind, _SHARED), compile_decoder(kind))
+    coder = _Coder(header, compile_encoder(kind, _HABITS), compile_decoder(kind, _HABITS))
     _CODERS[kind] = _CODERS_BY_HEADER[header] = coder
     return coder
 

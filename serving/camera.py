@@ -81,19 +81,25 @@ class TerminalKiosk:
         """Show the greeting of whoever stands here, if it has come."""
         rows = self.log.read(self._through, streams=("greetings",), key=self._kiosk_id)
         for row in rows:
-            self._through = row.position
             try:
-                greeting: GreetingIssued = decode(row.value)
+                greeting = decode(row.value)
+                if isinstance(greeting, GreetingIssued):
+                    self._show(greeting)
             except RecordError:
-                continue
-            now_ms = self.log.clock()
-            if self.kiosk.show(greeting, now_ms):
-                if self._say is not None:
-                    self._say(
-                        f"[bold]{escape(greeting.text)}[/]  [dim]{escape(greeting.action_id)}[/]"
-                    )
-                if self._react is not None:
-                    self._react(greeting.action_id, now_ms)
+                pass  # not one of ours: it greets nobody
+            except (LogFull, LogUnavailable):
+                # Back-pressure: what the log does not hold is not shown; the next poll tries again.
+                return
+            self._through = row.position
+
+    def _show(self, greeting: GreetingIssued) -> None:
+        now_ms = self.log.clock()
+        if self.kiosk.show(greeting, now_ms):
+            if self._say is not None:
+                text, action_id = escape(greeting.text), escape(greeting.action_id)
+                self._say(f"[bold]{text}[/]  [dim]{action_id}[/]")
+            if self._react is not None:
+                self._react(greeting.action_id, now_ms)
 
     def watch(self, camera: object, visits: int | None) -> None:
         """Look at every shot until the camera ends, `stop` is set, or enough visits are over."""

@@ -11,6 +11,7 @@ from schemas.codec import decode
 from schemas.decisions import DecisionMade
 from schemas.errors import RecordError
 from schemas.outcomes import OutcomeClosed
+from schemas.streams import STREAMS
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,8 @@ def read_ledger(log: EmbeddedLog) -> Ledger:
             value = decode(row.value)
         except RecordError:
             continue  # its dead letter is counted
+        if not isinstance(value, STREAMS[row.stream].records):
+            continue
         if row.stream == "decisions":
             _decision(book, value, row.log_time_ms)
         elif row.stream == "impressions":

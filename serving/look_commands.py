@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from connectors.embedded_log import EmbeddedLog, Row
+from engines.job import hashes_in_force
 from schemas.codec import current, decode, released
 from schemas.derive import avro_schema
 from schemas.errors import RecordError, UsageError
@@ -260,9 +261,7 @@ def loops(data: Data = None, config: Config = None, as_json: AsJson = False) -> 
     settings = load(config, {"data": as_flag(data)})
     in_log = {}
     if (settings.data / "pho.db").exists():
-        for row in open_existing(settings).scan("loops"):
-            known = decode(row.value)
-            in_log[known.loop_id] = known.config_hash
+        in_log = hashes_in_force(open_existing(settings))
     told = []
     for loop in settings.loops:
         known_hash = in_log.get(loop.loop_id)

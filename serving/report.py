@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from scipy.special import stdtrit
 
 from connectors.embedded_log import EmbeddedLog
 from schemas.codec import decode
+from schemas.errors import RecordError
 from schemas.features import DAYPARTS, daypart
 from schemas.outcomes import OutcomeClosed, PolicySnapshot
 from serving.ledger import Ledger, read_ledger
@@ -76,14 +77,14 @@ class Report:
 def read_report(log: EmbeddedLog, pictures_left: int) -> Report:
     """Read a folder's log and say what it tells."""
     outcomes = []
-    for row in log.scan("outcomes"):
-        value = decode(row.value)
+    for value in _readable(log, "outcomes"):
         if isinstance(value, OutcomeClosed) and value.learnable:
             outcomes.append(_learned(value))
     outcomes.sort(key=lambda outcome: outcome.decided_at_ms)
     newest = None
-    for row in log.scan("policies"):
-        snapshot: PolicySnapshot = decode(row.value)
+    for snapshot in _readable(log, "policies"):
+        if not isinstance(snapshot, PolicySnapshot):
+            continue
         if newest is None or (snapshot.epoch, snapshot.version) >= (newest.epoch, newest.version):
             newest = snapshot
     greeted = log.db.execute("SELECT value FROM facts WHERE name LIKE ?", (f"{_GREETED}%",))
@@ -95,6 +96,14 @@ def read_report(log: EmbeddedLog, pictures_left: int) -> Report:
         policy=newest,
         data=str(log.folder),
     )
+
+
+def _readable(log: EmbeddedLog, stream: str) -> Iterator[Any]:
+    for row in log.scan(stream):
+        try:
+            yield decode(row.value)
+        except RecordError:
+            continue  # its dead letter is counted
 
 
 def _learned(outcome: OutcomeClosed) -> Learned:

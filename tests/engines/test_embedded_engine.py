@@ -19,7 +19,7 @@ from schemas.codec import decode, encode
 from schemas.errors import EngineBusy, LogFull, LogUnavailable
 from schemas.operations import SideRecord, Tick
 from visits import play
-from worlds import START_MS, analyzed, captured, decided, loop, outcome, rewarded, shown
+from worlds import START_MS, analyzed, captured, decided, ended, loop, outcome, rewarded, shown
 
 T = START_MS
 
@@ -83,7 +83,6 @@ def test_a_torn_frame_is_a_dead_letter_and_asked_of_nobody(run: EmbeddedRun) -> 
 def test_a_record_that_an_operator_cannot_take_is_poison_and_the_next_is_taken(
     run: EmbeddedRun,
 ) -> None:
-    # A visitor's clock of the year 9999: the visit would be remembered beyond the last time.
     good = analyzed("w", "pre", 0, T, 0.5)
     config = loop(policies=(replace(loop().policies[0], algorithm="no such algorithm"),))
     run.append("loops", config)
@@ -213,3 +212,25 @@ def test_nothing_happens_where_nothing_is_new(run: EmbeddedRun) -> None:
     run.clock.set(T + 1_000_000)
     assert not run.engine.cycle()
     assert run.log.end() == end
+
+
+def test_a_batch_that_ends_inside_one_log_time_waits_for_the_rest_of_it(
+    run: EmbeddedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "BATCH_MAX", 1)
+    made = decided("v", T, loop())
+    for stream, value in (
+        ("visits", ended("v", T, posts=1)),
+        ("decisions", made),
+        ("impressions", shown("v", made.choice.action_id, T)),
+    ):
+        run.append(stream, value)
+    run.clock.set(T + 1)
+    for _ in range(6):  # each takes one record, and promises that nothing more comes below T + 1
+        run.cycle()
+    run.append("rewards", rewarded("v", 1, 0.5, T, final=True))
+    run.clock.set(T + 2)
+    run.settle()
+    outcome_made = decode(run.out("outcomes")[-1][2])
+    # Taken as it was read, the visit would have ended before its impression.
+    assert outcome_made.result == "rewarded"

@@ -437,3 +437,35 @@ def test_8_the_same_log_time_is_taken_in_the_order_of_the_streams() -> None:
     join.at(0, "decisions", made)
     join.until(6_000)
     assert (join.outcome.result, join.outcome.reward) == ("rewarded", 0.5)
+
+
+def test_7_a_tombstone_that_would_end_with_the_window_is_not_made() -> None:
+    join = Alone("join")
+    join.at(54_500, "decisions", decision(0))  # its deadline is the end of the horizon
+    join.until(60_000)
+    assert join.outcome.closed_at_ms == T + 60_000
+    assert join.remembered == {"join": 0}
+
+
+def test_6_an_impression_that_waited_may_leave_no_time_at_all() -> None:
+    join = Alone("join")
+    made = decision(1_500)
+    join.at(1_000, "impressions", impression(made, 1_000))
+    join.at(1_000, "rewards", rewarded("v", 1, 0.5, T + 1_000))
+    join.at(6_501, "rewards", rewarded("v", 2, 0.9, T + 2_000))
+    join.at(6_502, "decisions", made)
+    join.until(6_503)
+    assert (join.outcome.member_ids, join.outcome.closed_by) == (("v.reward.1",), "deadline")
+    assert join.outcome.closed_at_ms == T + 6_502, "it cannot close before it was opened"
+    assert join.aside("late") == [("rewards", "window_closed")]
+
+
+def test_6_at_the_deadline_an_impression_that_waited_still_lets_events_count() -> None:
+    join = Alone("join")
+    made = decision(1_500)
+    join.at(1_000, "impressions", impression(made, 1_000))
+    join.at(6_500, "rewards", rewarded("v", 1, 0.5, T + 2_000))
+    join.at(6_500, "decisions", made)
+    join.at(6_500, "rewards", rewarded("v", 2, 0.75, T + 2_000))
+    join.until(6_500)
+    assert join.outcome.member_ids == ("v.reward.1", "v.reward.2")

@@ -38,8 +38,8 @@ STEPS = (
     "commit.after",
 )
 """Where a process ends itself: after an append, or inside a commit."""
-PLACES_MAX = 120
-"""The n-th of them; a demo of 16 visits makes some 900 appends and 600 commits."""
+PLACES_MAX = 8 * VISITS
+"""The n-th of them; a visit makes some 60 appends, Ticks included, and 20 commits."""
 RANDOM_SHARE = 0.2
 """Share of the kills that come from outside, at any moment."""
 
@@ -95,7 +95,7 @@ def killed_until_done(
         after_s = None
         if killed < kills:
             if chance.random() < RANDOM_SHARE:
-                after_s = chance.uniform(0.2, 8.0)
+                after_s = chance.uniform(0.2, VISITS / 2)
             else:
                 # Small numbers often: a process that dies at its first steps recovers again from
                 # the very place where it died.
@@ -111,6 +111,8 @@ def killed_until_done(
             return killed
         assert process.returncode == -signal.SIGKILL, pho.output(process)[1]
         killed += 1
+        # Those of one visitor at most: whatever was answered before is gone.
+        assert len(list((folder / "pictures").glob("?" * 32))) <= 3
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -41,6 +42,7 @@ def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Embedde
 
     monkeypatch.setattr(jobs, "tick_tail_ms", short_tail_ms)
     config = worlds.loop(rules={"reward_window_ms": WINDOW_MS, "grace_ms": GRACE_MS})
+    _leave_half_a_picture(tmp_path / "pictures")
     stop = threading.Event()
 
     def run() -> None:
@@ -88,7 +90,17 @@ def test_the_last_outcome_closes_in_time_and_then_the_log_rests(running: Embedde
     time.sleep(2.0)
     used_s = time.process_time() - used_s
     assert log.end() == at_rest
+    assert os.listdir(log.folder / "pictures") == []
     assert used_s < 0.3, f"{used_s:.2f} s of processor time in 2 s of rest"
+
+
+def _leave_half_a_picture(folder: Path) -> None:
+    """Leave what a kiosk leaves that is killed while it writes a picture, a minute ago."""
+    folder.mkdir(mode=0o700)
+    half = folder / f"{'a' * 32}.{'b' * 16}.part"
+    half.write_bytes(b"\xff\xd8\xff half")
+    a_minute_ago_s = time.time() - 60.0
+    os.utime(half, (a_minute_ago_s, a_minute_ago_s))
 
 
 def _outcomes(log: EmbeddedLog) -> list[Any]:

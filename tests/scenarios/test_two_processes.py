@@ -81,8 +81,6 @@ def shop(pho: Command, tmp_path: Path) -> Iterator[Shop]:
 @pytest.mark.timeout(300)
 def test_camera_and_job_are_killed_and_nothing_is_lost_or_doubled(shop: Shop) -> None:
     job, camera = shop.job(), shop.camera()
-    _until((shop.folder / "pictures").exists, lambda: shop.explain(job, camera))
-    _leave_half_a_picture(shop.folder / "pictures")
     # The kiosk dies while its visitor looks at the greeting, then while one is being analysed.
     _until(lambda: shop.count("impressions") >= 1, lambda: shop.explain(job, camera))
     _kill(camera)
@@ -131,14 +129,6 @@ def _nothing_lost_or_doubled(shop: Shop) -> None:
             # What the kiosk knew of its visitor died with it.
             assert outcome.closed_by == "deadline"
     assert decisions.keys() - ended, "no kiosk was killed while its visitor stood there"
-
-
-def _leave_half_a_picture(folder: Path) -> None:
-    """Leave what a kiosk leaves that is killed while it writes, a minute ago."""
-    half = folder / f"{'a' * 32}.{'b' * 16}.part"
-    half.write_bytes(b"\xff\xd8\xff half")
-    a_minute_ago_s = time.time() - 60.0
-    os.utime(half, (a_minute_ago_s, a_minute_ago_s))
 
 
 def _one_more(shop: Shop, stream: str, *processes: subprocess.Popen[str]) -> None:

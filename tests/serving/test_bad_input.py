@@ -26,6 +26,7 @@ from schemas.frames import FrameCaptured
 from schemas.loops import LoopConfigured
 from schemas.operations import Tick
 from schemas.outcomes import OutcomeClosed
+from schemas.streams import SIDE_STREAMS, STREAMS
 from serving.ledger import read_ledger
 
 HOUR_MS = 3_600_000
@@ -295,3 +296,26 @@ def test_dead_letters_are_listed_and_each_is_replayed_once(shop: Shop, pho: Any)
     assert second["offset"] > position
     assert pho(*replay).json == {"replayed": 1}
     assert pho(*replay).json == {"replayed": 0}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_no_command_stumbles_over_foreign_bytes_in_any_stream(
+    pho: Any, demo_folder: Path, kind: str
+) -> None:
+    before = pho("demo", "--visits", 6, "--data", demo_folder, "--json").json
+    log = EmbeddedLog(demo_folder)
+    # Side outputs hold records that the engine alone writes.
+    streams = [name for name in STREAMS if name not in SIDE_STREAMS]
+    for stream in streams:
+        log.append_bytes(stream, "key", FOREIGN[kind])
+    log.close()
+    for line in (("ledger",), ("topics",), ("topics", "loops"), ("loops",), ("dead-letters",)):
+        ran = pho(*line, "--data", demo_folder, "--json")
+        assert (ran.status, ran.err) == (0, ""), line
+    after = pho("demo", "--visits", 6, "--data", demo_folder, "--json").json
+    assert after == before
+    # The job starts, and makes dead letters of what it reads.
+    assert pho("run", "--seconds", 1, "--data", demo_folder).status == 0
+    letters = pho("dead-letters", "--data", demo_folder, "--json").json
+    assert {letter["stream"] for letter in letters} >= {"loops", "policies", "decisions", "frames"}
+    assert pho("ledger", "--data", demo_folder).status == 0

@@ -173,7 +173,10 @@ def test_pixels_are_in_the_picture_folder_alone_and_afterwards_nowhere(
     held: set[str] = set()
     strangers: set[str] = set()
 
+    at_once = [0]
+
     def look() -> None:
+        at_once[0] = max(at_once[0], len(list((data / "pictures").iterdir())))
         for path in tmp_path.rglob("*"):
             if path.is_file() and b"\xff\xd8\xff" in path.read_bytes():
                 (held if path.parent == data / "pictures" else strangers).add(path.name)
@@ -190,6 +193,7 @@ def test_pixels_are_in_the_picture_folder_alone_and_afterwards_nowhere(
     (data / "pictures" / f"{'a' * 32}.{'b' * 16}.part").write_bytes(b"\xff\xd8\xff half")
     assert pho("demo", "--visits", 2, "--data", data, "--json").status == 0
     assert len(held) == 7, "3 pictures a visit, and the half one"
+    assert at_once == [2], "one in flight, and the half one"
     held.clear()
     look()
     assert (held, strangers) == (set(), set())
