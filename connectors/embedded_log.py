@@ -169,11 +169,11 @@ class EmbeddedLog:
         """Append a Tick at each of the given log times, in one transaction.
 
         For whoever owns the log's clock (a recording played in lock-step); times at or below the
-        newest log time are left out, since the log holds them already.
+        newest log time, or below the floor, are left out: the log holds what was to stand there.
         """
         with self.transaction():
-            newest_ms = self.end().log_time_ms
-            ticks = [Tick(at_ms, ticker) for at_ms in times_ms if at_ms > newest_ms]
+            first_ms = max(self.end().log_time_ms + 1, self.floor_ms())
+            ticks = [Tick(at_ms, ticker) for at_ms in times_ms if at_ms >= first_ms]
             self.db.executemany(
                 "INSERT INTO log (stream, key, log_time_ms, value) VALUES (?, ?, ?, ?)",
                 [(self._ids["ticks"], ticker, t.tick_at_ms, encode(t)) for t in ticks],

@@ -106,7 +106,7 @@ class Calls:
     answerer: FrameAnswerer
     limited: bool = True
     in_flight: dict[int, _Call] = field(default_factory=dict)
-    _inbox: queue.SimpleQueue[_Call] = field(default_factory=queue.SimpleQueue)
+    _inbox: queue.SimpleQueue[_Call | None] = field(default_factory=queue.SimpleQueue)
     _outbox: queue.SimpleQueue[tuple[_Worker, _Call]] = field(default_factory=queue.SimpleQueue)
     _workers: list[_Worker] = field(default_factory=list)
 
@@ -122,6 +122,11 @@ class Calls:
         while len(self._workers) < self.part.concurrency:
             self._hire()
         self._inbox.put(call)
+
+    def close(self) -> None:
+        """Let the threads end; what is in flight is asked again by the next engine."""
+        for _ in self._workers:
+            self._inbox.put(None)
 
     def collect(self, wait_s: float = 0.0) -> list[tuple[Record, Any]]:
         """Return the answers that are there, waiting for the first one at most `wait_s`."""
@@ -169,6 +174,8 @@ class Calls:
     def _work(self, worker: _Worker) -> None:
         while not worker.abandoned:
             call = self._inbox.get()
+            if call is None:
+                return
             call.started_s = time.monotonic()
             worker.call = call
             self._answer(call)

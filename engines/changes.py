@@ -35,6 +35,7 @@ class Changelog:
         self._db = db
         self._stores = stores
         self._bytes = 0
+        self._strangers = False
 
     def restore(self) -> None:
         """Read every row, oldest first; later changes replace earlier ones."""
@@ -42,16 +43,19 @@ class Changelog:
             self._bytes += len(data)
             for name, changes in _decode(data).items():
                 store = self._stores.get(name)
-                if store is not None:
-                    for key, packed in changes:
-                        store.restore(key, packed)
+                if store is None:
+                    self._strangers = True
+                    continue
+                for key, packed in changes:
+                    store.restore(key, packed)
         for store in self._stores.values():
             store.set_timers()
 
     def append(self, changes: Changes) -> None:
         """Append what changed; and rewrite old rows while more than half of all bytes is stale."""
         changes = {name: list(rows) for name, rows in changes.items()}
-        if self._bytes > 2 * self._live_bytes() + _SLACK_BYTES:
+        # What an operator remembers that does not run now, only its rows know: they stay.
+        if not self._strangers and self._bytes > 2 * self._live_bytes() + _SLACK_BYTES:
             self._take_oldest(changes)
         data = _encode(changes)
         self._db.execute("INSERT INTO changes (data) VALUES (?)", (data,))
@@ -66,7 +70,7 @@ class Changelog:
             for name, old in _decode(data).items():
                 fresh = {key for key, _ in changes.get(name, ())}
                 for key in {key for key, _ in old} - fresh:
-                    packed = self._stores[name].packed(key) if name in self._stores else None
+                    packed = self._stores[name].packed(key)
                     if packed is not None:
                         changes.setdefault(name, []).append((key, packed))
         if rows:

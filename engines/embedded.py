@@ -22,7 +22,7 @@ from engines.memory import side_record
 from engines.state_store import StateStore
 from pipelines.operators import Aside, Asynchronous, Broadcast, Dataflow, Emit, Record, Step
 from schemas.codec import decode, encode
-from schemas.errors import EngineBusy, PhoError
+from schemas.errors import EngineBusy, LogUnavailable, PhoError
 from schemas.operations import SideRecord
 from schemas.streams import DEAD_LETTERS, STREAMS, key_of
 
@@ -91,11 +91,14 @@ class EmbeddedEngine:
         self._coalesced: dict[tuple[str, str], Emit] = {}
         self._superseded: list[int] = []
         self._unsealed: deque[tuple[int, Record | None, int]] = deque()
+        self._failed = False
         self._changelog = Changelog(log.db, self._stores)
         self._recover()
 
     def close(self) -> None:
         """Let another engine have the folder."""
+        for calls in self._calls:
+            calls.close()
         self._lock.close()
 
     def _recover(self) -> None:
@@ -132,6 +135,9 @@ class EmbeddedEngine:
         wait_s : float
             Wait so long for an analysis that is in flight, seconds.
         """
+        if self._failed:
+            problem = "this engine could not commit, and forgot what it had computed"
+            raise LogUnavailable(problem, "Open a new engine: it goes on from the last commit")
         answered = self._collect(wait_s)
         with _uncollected():
             return self._work(answered)
@@ -144,7 +150,9 @@ class EmbeddedEngine:
         asked = self._ask()
         must_seal = bool(self._unsealed) and self._unsealed[0][0] < self.log.clock()
         if rows or merged or asked or answered or must_seal or self._outputs:
+            self._failed = True
             self._commit()
+            self._failed = False
             return True
         return False
 

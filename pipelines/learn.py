@@ -76,6 +76,9 @@ class Learning:
     """The newest configuration."""
     learners: tuple[Learner, ...]
     """Its policies."""
+    ended: tuple[tuple[str, int], ...] = ()
+    """Policies that were taken out of the configuration, with their last epoch: one that comes
+    back starts above it, or the snapshot it left behind would look newer."""
 
 
 class Learn:
@@ -106,16 +109,16 @@ class Learn:
             (encode(_snapshot(state.config, learner)), learner.config_hashes)
             for learner in state.learners
         ]
-        return msgspec.msgpack.encode((encode(state.config), snapshots)), ()
+        return msgspec.msgpack.encode((encode(state.config), snapshots, state.ended)), ()
 
     def unpack(self, data: bytes, records: tuple[Record, ...]) -> Learning:
         """Put it together again."""
-        config_bytes, packed = msgspec.msgpack.decode(data)
+        config_bytes, packed, ended = msgspec.msgpack.decode(data)
         config: LoopConfigured = decode(config_bytes)
         learners = tuple(
             _learner(config, decode(snapshot), tuple(hashes)) for snapshot, hashes in packed
         )
-        return Learning(config, learners)
+        return Learning(config, learners, tuple((name, epoch) for name, epoch in ended))
 
 
 def _learner(config: LoopConfigured, snapshot: PolicySnapshot, hashes: tuple[str, ...]) -> Learner:
@@ -176,7 +179,7 @@ def _outcome(state: Learning, record: Record, outcome: OutcomeClosed) -> Step[Le
                 learner = learner.after(policy, outcome.choice.decision_id, record.log_time_ms)
                 changed.append(learner)
         learners.append(learner)
-    return _step(Learning(state.config, tuple(learners)), changed)
+    return _step(Learning(state.config, tuple(learners), state.ended), changed)
 
 
 def _configured(state: Learning | None, record: Record, config: LoopConfigured) -> Step[Learning]:
@@ -186,18 +189,21 @@ def _configured(state: Learning | None, record: Record, config: LoopConfigured) 
     if config.config_hash == state.config.config_hash:
         return Step(state)
     known = {learner.configured.policy_id: learner for learner in state.learners}
+    ended = dict(state.ended)
     learners_now, changed = [], []
     for configured in config.policies:
-        learner = known.get(configured.policy_id)
+        learner = known.pop(configured.policy_id, None)
         if learner is None:
-            learner = _new_learner(config, configured, 0, record)
+            epoch = ended.pop(configured.policy_id, -1) + 1
+            learner = _new_learner(config, configured, epoch, record)
         elif _starts_anew(state.config, config, learner.configured, configured):
             learner = _new_learner(config, configured, learner.epoch + 1, record)
         else:
             learner = _go_on(learner, config, configured, record)
         learners_now.append(learner)
         changed.append(learner)
-    return _step(Learning(config, tuple(learners_now)), changed)
+    ended |= {name: learner.epoch for name, learner in known.items()}
+    return _step(Learning(config, tuple(learners_now), tuple(ended.items())), changed)
 
 
 def _new_learner(
