@@ -148,6 +148,20 @@ def test_stale_rows_are_rewritten_so_that_the_file_does_not_grow(
     assert rows[1] < 2_000
 
 
+def test_what_an_operator_remembers_that_does_not_run_now_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(changes, "_SLACK_BYTES", 0)
+    bench = Bench()
+    Changelog(bench.db, {}).append({"stranger": [("kept", b"state")]})
+    bench.open()
+    for number in range(200):
+        bench.take(f"k{number % 4}", 1, 1_000)
+        bench.commit()
+    first = bench.db.execute("SELECT data FROM changes ORDER BY segment LIMIT 1").fetchone()[0]
+    assert changes._decode(first) == {"stranger": [("kept", b"state")]}
+
+
 def test_within_the_slack_nothing_is_rewritten() -> None:
     bench = Bench()
     for _ in range(100):

@@ -274,3 +274,12 @@ def test_every_operator_of_the_loop_can_be_watched() -> None:
         "join",
         "learn",
     ]
+
+
+def test_a_degenerate_policy_gives_its_action_the_whole_probability() -> None:
+    # The loop has a control share and a floor; mixed in, the decision would be another procedure.
+    (made,) = decisions_for(analyzed("v", "pre", 0, T, 0.5), config=loop(algorithm="fixed"))
+    choice = made.choice
+    assert (choice.support, choice.mode, choice.control) == ("degenerate", "online", False)
+    assert (choice.control_share_ppb, choice.floor_ppb) == (0, 0)
+    assert [action.probability_ppb for action in choice.actions] == [PPB, 0, 0]

@@ -243,3 +243,18 @@ def test_what_learn_remembers_survives_its_packing() -> None:
     assert again.config == state.config
     assert [replace(a, policy=b.policy) for a, b in zip(again.learners, state.learners, strict=True)
             ] == list(state.learners)  # fmt: skip
+
+
+def test_a_policy_that_comes_back_starts_above_its_last_epoch() -> None:
+    alone = loop()
+    both = loop(policies=(PolicyConfigured("main", "thompson"),
+                          PolicyConfigured("next", "thompson", "shadow")))  # fmt: skip
+    learning = Learning(both)
+    learning.take(learned(both, 1), alone)
+    state, _ = learning.alone.engine.states["learn"]["greeting"]
+    operator = learning.alone.engine.dataflow.keyed[0].operator
+    assert operator.unpack(*operator.pack(state)).ended == state.ended == (("next", 0),)
+    learning.take(both)
+    newest = {s.policy_id: (s.epoch, s.version) for s in learning.alone.out("policies")}
+    # At (0, 0) it would stand below the (0, 1) it left behind, and never be served.
+    assert newest == {"main": (0, 1), "next": (1, 0)}

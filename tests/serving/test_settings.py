@@ -140,3 +140,10 @@ def test_a_file_that_is_not_there_or_not_text_is_refused(tmp_path: Path) -> None
 def test_a_loop_that_is_not_configured_is_told_with_those_that_are() -> None:
     with pytest.raises(SettingsError, match="greeting"):
         load(None, None, {}).loop("farewell")
+
+
+def test_a_guest_without_exploration_is_refused() -> None:
+    guest = "loops.greeting.policy.algorithm = 'river:linear_model.BayesianLinearRegression'\n"
+    with pytest.raises(SettingsError, match="floor = 0"):
+        made("loops.greeting.floor = 0.0\n" + guest)
+    assert made(guest).loops[0].serving.algorithm.startswith("river:")
