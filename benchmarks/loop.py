@@ -1,7 +1,8 @@
 """How fast the greeting loop is on this machine, beside how others write it.
 
-Run ``python benchmarks/loop.py`` from the repository (under three minutes); ``--quick`` takes about
-20 seconds, ``--json`` prints one document. docs/benchmarks.md says what was measured, and how.
+Run ``python benchmarks/loop.py`` from the repository; a million open visits take most of its
+minutes. ``--quick`` takes less than one, ``--json`` prints one document. docs/benchmarks.md says
+what was measured, and how.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.add_argument("--quick", action="store_true", help="a fifth of the work, about 20 s")
+    parser.add_argument("--quick", action="store_true", help="a fifth of the work, under a minute")
     parser.add_argument("--open", type=int, help="how many visits are open at once")
     options = parser.parse_args()
     if options.open is None:

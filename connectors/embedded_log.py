@@ -294,8 +294,8 @@ class EmbeddedLog:
         LogUnavailable
             When there is none: it was deleted, or never there.
         """
-        # Not by way of `read`: whoever closes one of a million open windows asks for its decision
-        # here, and a statement that SQLite knows already takes a third of the time.
+        # Not by way of `read`, which builds its statement: 10 us instead of 13, for each decision
+        # that is looked up again to close one of a million open windows.
         with _explained(self.path):
             row = self.db.execute("SELECT * FROM log WHERE position = ?", (position,)).fetchone()
         if row is None:

@@ -19,6 +19,9 @@ _SWEEP_INTERVAL_S = 10.0
 _BUSY_WAIT_S = 0.001
 _IDLE_WAIT_S = 0.005
 _IDLE_AFTER_S = 0.2
+# The first visitor after a quiet half minute may wait 20 ms; a resting job takes 1 % of a core.
+_RESTING_WAIT_S = 0.02
+_RESTING_AFTER_S = 30.0
 TICKER = "embedded"
 
 
@@ -120,8 +123,12 @@ class Job:
             if now_s >= self._next_sweep_s:
                 self._next_sweep_s = now_s + _SWEEP_INTERVAL_S
                 self.sweep()
-            quiet = now_s - busy_s > _IDLE_AFTER_S and not self.engine.in_flight
-            stop.wait(_IDLE_WAIT_S if quiet else _BUSY_WAIT_S)
+            stop.wait(self._pause_s(now_s - busy_s))
+
+    def _pause_s(self, quiet_s: float) -> float:
+        if self.engine.in_flight or quiet_s < _IDLE_AFTER_S:
+            return _BUSY_WAIT_S
+        return _IDLE_WAIT_S if quiet_s < _RESTING_AFTER_S else _RESTING_WAIT_S
 
     def sweep(self) -> None:
         """Remove pictures that nobody will ask for."""

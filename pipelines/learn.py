@@ -50,7 +50,7 @@ class Learner:
     """Log time of that outcome, ms."""
 
     def after(self, policy: Policy, decision_id: str, log_time_ms: int) -> Learner:
-        """Return the learner after one outcome; `dataclasses.replace` costs four times as much."""
+        """Return the learner after one outcome; `dataclasses.replace` costs seven times as much."""
         return _new_learner_after(
             self.configured,
             policy,

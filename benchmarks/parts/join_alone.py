@@ -28,9 +28,9 @@ _STEP_MS = 100
 _COME_IN_A_STEP = 40
 """Visitors in each 100 ms: with a life of 5 s, 2,000 windows are open, and 27,500 remembered."""
 _STAYS = 20
-"""Every so many-th visitor never leaves: the timer closes."""
+"""One visitor in so many never leaves: the timer closes."""
 _REPEATS = 100
-"""Every so many-th end of a visit is delivered twice."""
+"""One end of a visit in so many is delivered twice."""
 
 Event = tuple[str, Any]
 Told = tuple[str, str, float, str, int]
