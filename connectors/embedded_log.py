@@ -31,7 +31,7 @@ Steps = Callable[[str], None]
 _SCHEMA = """
 CREATE TABLE streams (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE log (
-    position INTEGER PRIMARY KEY AUTOINCREMENT,
+    position INTEGER PRIMARY KEY,
     stream INTEGER NOT NULL,
     key TEXT NOT NULL,
     log_time_ms INTEGER NOT NULL,
@@ -40,8 +40,11 @@ CREATE TABLE log (
 CREATE TABLE facts (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 CREATE TABLE changes (segment INTEGER PRIMARY KEY AUTOINCREMENT, data BLOB NOT NULL);
 """
-# An index on every stream would cost each append a second write; these few are looked up by name.
+# An index on every stream would cost each append a second write; these few, seldom written, are
+# looked up by name. Their ids start here, since whether a row belongs into the index is asked at
+# every append: 5 us for a list of ids, 0.3 us for one comparison (an append is 4 us in all).
 _INDEXED = ("loops", "policies", "late", "unmatched", "dead-letters", "alarms")
+_INDEXED_FROM = 100
 
 
 class Row(NamedTuple):
@@ -100,6 +103,8 @@ class EmbeddedLog:
             folder.mkdir(parents=True, exist_ok=True)
             self.db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
             self.db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+            # Records have some 600 bytes, and fill the usual pages of 4,096 badly.
+            self.db.execute("PRAGMA page_size = 8192")
             self.db.execute("PRAGMA journal_mode = WAL")
             self.db.execute(f"PRAGMA synchronous = {synchronous}")
             self.db.execute("PRAGMA wal_autocheckpoint = 4000")
@@ -114,10 +119,16 @@ class EmbeddedLog:
         if version == 0:
             for statement in _SCHEMA.split(";\n"):
                 self.db.execute(statement)
-            self.db.executemany("INSERT INTO streams (name) VALUES (?)", [(n,) for n in STREAMS])
-            marks = ",".join(str(list(STREAMS).index(name) + 1) for name in _INDEXED)
+            self.db.executemany(
+                "INSERT INTO streams VALUES (?, ?)",
+                [
+                    (number + _INDEXED_FROM * (name in _INDEXED), name)
+                    for number, name in enumerate(STREAMS)
+                ],
+            )
             self.db.execute(
-                f"CREATE INDEX log_by_stream ON log (stream, position) WHERE stream IN ({marks})"
+                "CREATE INDEX log_by_stream ON log (stream, position) "
+                f"WHERE stream >= {_INDEXED_FROM}"
             )
             self.db.execute("INSERT INTO facts VALUES ('floor_ms', 0)")
             self.db.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
@@ -232,8 +243,7 @@ class EmbeddedLog:
             "SELECT position, stream, key, log_time_ms FROM log ORDER BY position DESC LIMIT 1"
         ).fetchone()
         if row is None:
-            last = self.db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'log'").fetchone()
-            return Row(last[0] if last else 0, "ticks", "", 0, b"")
+            return Row(0, "ticks", "", 0, b"")
         return Row(row[0], self._names[row[1]], row[2], row[3], b"")
 
     def floor_ms(self) -> int:
@@ -260,13 +270,17 @@ class EmbeddedLog:
         key : str, optional
             Only this key.
         """
-        where, values = "position > ?", [after]
+        where = "position > :after"
         if streams is not None:
-            where += f" AND stream IN ({','.join(str(self._id(name)) for name in streams)})"
+            ids = [self._id(name) for name in streams]
+            where += f" AND stream IN ({','.join(map(str, ids))})"
+            if min(ids, default=0) >= _INDEXED_FROM:
+                # SQLite takes a partial index only where its condition stands in the query.
+                where += f" AND stream >= {_INDEXED_FROM}"
         if key is not None:
-            where += " AND key = ?"
-            values.append(key)  # type: ignore[arg-type]
-        query = f"SELECT * FROM log WHERE {where} ORDER BY position LIMIT {limit}"  # noqa: S608
+            where += " AND key = :key"
+        query = f"SELECT * FROM log WHERE {where} ORDER BY position LIMIT :limit"  # noqa: S608
+        values = {"after": after, "key": key, "limit": limit}
         names = self._names
         with _explained(self.path):
             rows = self.db.execute(query, values).fetchall()
@@ -280,8 +294,9 @@ class EmbeddedLog:
 
     def last(self, stream: str, count: int) -> list[Row]:
         """Return the newest records of a stream, oldest first."""
+        indexed = f"AND stream >= {_INDEXED_FROM}" if stream in _INDEXED else ""
         rows = self.db.execute(
-            "SELECT * FROM log WHERE stream = ? ORDER BY position DESC LIMIT ?",
+            f"SELECT * FROM log WHERE stream = ? {indexed} ORDER BY position DESC LIMIT ?",  # noqa: S608
             (self._id(stream), count),
         ).fetchall()
         return [Row(r[0], stream, r[2], r[3], r[4]) for r in reversed(rows)]

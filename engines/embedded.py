@@ -92,6 +92,10 @@ class EmbeddedEngine:
         self._superseded: list[int] = []
         self._unsealed: deque[tuple[int, Record | None, int]] = deque()
         self._failed = False
+        self._unwritten = 0
+        self._shared_anew = False
+        self.stirred = False
+        """Whether the last cycle met anything but Ticks."""
         self._changelog = Changelog(log.db, self._stores)
         try:
             self._recover()
@@ -152,13 +156,19 @@ class EmbeddedEngine:
             self._take(row)
         merged = self._merge(exhausted=len(rows) < BATCH_MAX)
         asked = self._ask()
+        changed = bool(asked or answered or self._outputs or self._coalesced or self._shared_anew)
+        changed = changed or any(store.is_dirty for store in self._stores.values())
         must_seal = bool(self._unsealed) and self._unsealed[0][0] < self.log.clock()
-        if rows or merged or asked or answered or must_seal or self._outputs:
+        self._unwritten += len(rows)
+        # Records that changed nothing cost no commit: after a crash they are read once more.
+        if changed or must_seal or self._unwritten >= BATCH_MAX:
             self._failed = True
             self._commit()
             self._failed = False
-            return True
-        return False
+            self._unwritten = 0
+            self._shared_anew = False
+        self.stirred = changed or any(row.stream != "ticks" for row in rows)
+        return bool(rows) or merged or changed or must_seal
 
     def run_to_rest(self) -> None:
         """Run until nothing more can happen at the clock's present time."""
@@ -364,6 +374,7 @@ class EmbeddedEngine:
 
     def _share(self, broadcast: Broadcast, record: Record) -> None:
         known, key = self.shared[broadcast.stream], broadcast.key(record.value)
+        self._shared_anew = True
         if key not in known or broadcast.newer(known[key], record.value):
             known[key] = record.value
         if STREAMS[broadcast.stream].compacted:

@@ -114,9 +114,10 @@ class Job:
         """Run until `stop` is set; what is in flight then is asked again by the next run."""
         busy_s = time.monotonic()
         while not stop.is_set():
-            if self.engine.cycle():
-                busy_s = time.monotonic()
+            self.engine.cycle()
             now_s = time.monotonic()
+            if self.engine.stirred:
+                busy_s = now_s
             if now_s >= self._next_tick_s:
                 self._next_tick_s = now_s + TICK_INTERVAL_MS / 2_000
                 tick(self.engine.log, self.tail_ms)

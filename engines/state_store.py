@@ -61,6 +61,11 @@ class StateStore:
     def __contains__(self, key: str) -> bool:
         return key in self._packed
 
+    @property
+    def is_dirty(self) -> bool:
+        """Whether anything changed since the last `drain`."""
+        return bool(self._dirty)
+
     def event(self, record: Record, shared: Shared) -> Step[Any]:
         """Give the operator one record of its key."""
         key = record.key
