@@ -19,7 +19,6 @@ from pipelines.windows import (
     Open,
     Shown,
     State,
-    Terms,
     Waiting,
     event_time_ms,
     member_of,
@@ -84,14 +83,10 @@ class Join:
             case Waiting(orphans):
                 return b"", orphans
             case Open():
-                terms = _TERMS(state.terms)
                 shown = _SHOWN(state.shown) if state.shown else None
                 ended = _ENDED(state.ended) if state.ended else None
                 members = [_MEMBER(member) for member in state.members]
-                # Apart from its log time a decision's own time is a small number: seven bytes less
-                # for each of a million open windows.
-                waited_ms = state.decision.log_time_ms - state.decided_at_ms
-                data = _PACK((waited_ms, terms, shown, ended, members))
+                data = _PACK((shown, ended, members))
                 return data, (state.decision, *state.held)
 
     def unpack(self, data: bytes, records: tuple[Record, ...]) -> State:
@@ -101,11 +96,9 @@ class Join:
         packed = _UNPACK(data)
         if isinstance(packed, int):
             return Closed(packed)
-        waited_ms, terms, shown, ended, members = packed
+        shown, ended, members = packed
         return Open(
             records[0],
-            records[0].log_time_ms - waited_ms,
-            Terms(*terms),
             Shown(*shown) if shown else None,
             Ended(ended[0], ended[1], tuple(ended[2])) if ended else None,
             tuple(Member(*member) for member in members),
@@ -118,8 +111,8 @@ _UNPACK = msgspec.msgpack.Decoder().decode
 
 
 # What takes a value apart into its fields: a third of the time of asking for each by name.
-_TERMS, _SHOWN, _ENDED, _MEMBER = (
-    attrgetter(*(field.name for field in fields(kind))) for kind in (Terms, Shown, Ended, Member)
+_SHOWN, _ENDED, _MEMBER = (
+    attrgetter(*(field.name for field in fields(kind))) for kind in (Shown, Ended, Member)
 )
 
 
@@ -130,7 +123,7 @@ def _decision(state: State | None, record: Record, decision: DecisionMade) -> St
     if record.log_time_ms > decision.choice.decided_at_ms + horizon_ms:
         error = f"It came more than dedup_horizon_ms = {horizon_ms} after it was decided"
         return _aside(state, record, LATE, "decision_too_old", error)
-    window = Open(record, decision.choice.decided_at_ms, Terms.of(decision.rules))
+    window = Open(record)
     step: Step[State] = _stay(window)
     emits: tuple[Emit, ...] = ()
     for orphan in state.orphans if isinstance(state, Waiting) else ():
@@ -241,7 +234,7 @@ def _closed_by(window: Open) -> ClosedBy | None:
         return "visit_end" if ended else None  # rule 1: left before the impression
     if any(member.final for member in window.members):
         return "final_reward"
-    wanted = window.terms.closing_reactions
+    wanted = window.rules.closing_reactions
     if wanted and sum(map(window.usable, window.members)) >= wanted:
         return "reactions"
     if ended is not None:

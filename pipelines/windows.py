@@ -3,43 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 from pipelines.operators import Record
-from schemas.decisions import DecisionShown, RewardObserved, RewardRules, VisitEnded
+from schemas.decisions import DecisionMade, DecisionShown, RewardObserved, RewardRules, VisitEnded
 from schemas.frames import FrameAnalyzed, nearest
 
 Kind = Literal["post", "reward"]
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """Of the rules in force, those that each event is held against."""
-
-    at_impression: bool
-    """True: the window opens when the action is shown."""
-    reward_window_ms: int
-    """Length of the window, ms."""
-    grace_ms: int
-    """How much later the log may bring an event, and how much early counts, ms."""
-    reaction_delay_ms: int
-    """A post frame counts from this long after the showing, ms."""
-    min_confidence: float
-    """A face is usable from this confidence on, 0..1."""
-    closing_reactions: int
-    """Close after this many usable reactions; 0: never by count."""
-
-    @staticmethod
-    def of(rules: RewardRules) -> Terms:
-        """Return the terms of the rules in force."""
-        return Terms(
-            rules.activation == "at_impression",
-            rules.reward_window_ms,
-            rules.grace_ms,
-            rules.reaction_delay_ms,
-            rules.min_confidence,
-            rules.closing_reactions,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +66,14 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """A decision whose window is open, or not yet opened."""
+    """A decision whose window is open, or not yet opened.
+
+    The rules are the decision's own, and it is read only when an event comes for it: an engine
+    that keeps a million of these keeps their places in the log, some 20 bytes each.
+    """
 
     decision: Record
     """The decision."""
-    decided_at_ms: int
-    """Its `decided_at_ms`."""
-    terms: Terms
-    """The rules each event is held against."""
     shown: Shown | None = None
     """Its first impression."""
     ended: Ended | None = None
@@ -121,12 +91,22 @@ class Open:
         held: tuple[Record, ...],
     ) -> Open:
         """Return the window with other contents; `dataclasses.replace` costs ten times as much."""
-        return Open(self.decision, self.decided_at_ms, self.terms, shown, ended, members, held)
+        return Open(self.decision, shown, ended, members, held)
+
+    @property
+    def rules(self) -> RewardRules:
+        """The rules in force for this decision."""
+        return cast("DecisionMade", self.decision.value).rules
+
+    @property
+    def decided_at_ms(self) -> int:
+        """When it was decided, ms."""
+        return cast("DecisionMade", self.decision.value).choice.decided_at_ms
 
     @property
     def opened_at_ms(self) -> int | None:
         """Event time at which the window opened; None: not yet."""
-        if not self.terms.at_impression:
+        if self.rules.activation != "at_impression":
             return self.decided_at_ms
         return self.shown.at_ms if self.shown else None
 
@@ -134,17 +114,17 @@ class Open:
     def deadline_ms(self) -> int:
         """Log time after which nothing counts."""
         opened_by_ms = self.decision.log_time_ms
-        if self.terms.at_impression and self.shown:
+        if self.shown and self.rules.activation == "at_impression":
             opened_by_ms = self.shown.log_time_ms
-        return opened_by_ms + self.terms.reward_window_ms + self.terms.grace_ms
+        return opened_by_ms + self.rules.reward_window_ms + self.rules.grace_ms
 
     def contains(self, event_time_ms: int) -> bool:
         """Whether an event time lies inside the window, `grace` early included."""
         opened_ms = self.opened_at_ms
         if opened_ms is None:
             opened_ms = self.decided_at_ms
-        early = opened_ms - self.terms.grace_ms
-        return early <= event_time_ms <= opened_ms + self.terms.reward_window_ms
+        early = opened_ms - self.rules.grace_ms
+        return early <= event_time_ms <= opened_ms + self.rules.reward_window_ms
 
     def usable(self, member: Member) -> bool:
         """Whether a reaction counts: a sure face, late enough after the showing, in the visit."""
@@ -153,8 +133,8 @@ class Open:
         shown_ms = self.shown.at_ms if self.shown else self.decided_at_ms
         return (
             member.confidence > 0.0
-            and member.confidence >= self.terms.min_confidence
-            and member.at_ms >= shown_ms + self.terms.reaction_delay_ms
+            and member.confidence >= self.rules.min_confidence
+            and member.at_ms >= shown_ms + self.rules.reaction_delay_ms
             and (self.ended is None or member.at_ms <= self.ended.at_ms)
         )
 

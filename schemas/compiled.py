@@ -21,7 +21,7 @@ Encoder = Callable[[Any], bytes]
 Decoder = Callable[[bytes, int], tuple[Any, int]]
 T = TypeVar("T")
 
-_KEPT_MAX = 2_048
+_KEPT_MAX = 1_536
 
 
 class Kept:

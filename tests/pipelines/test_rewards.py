@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipelines.operators import Record
 from pipelines.rewards import close, observed
-from pipelines.windows import Member, Open, Shown, Terms
+from pipelines.windows import Member, Open, Shown
 from schemas.outcomes import OutcomeClosed
 from worlds import START_MS, decided, loop
 
@@ -21,7 +21,7 @@ def window(members: list[Member], confidence: float = 0.9, **rules: Any) -> Open
     made = decided("v", T, loop(algorithm="uniform", rules=rules), 0.2, confidence)
     record = Record("decisions", "v", T, made, 0)
     shown = Shown("v.shown", made.choice.action_id, T, T)
-    return Open(record, T, Terms.of(made.rules), shown, members=tuple(members))
+    return Open(record, shown, members=tuple(members))
 
 
 def closed(members: list[Member], **rules: Any) -> OutcomeClosed:
