@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal
 
 from pipelines.operators import Record
 from schemas.decisions import DecisionMade, DecisionShown, RewardObserved, RewardRules, VisitEnded
@@ -96,12 +96,14 @@ class Open:
     @property
     def rules(self) -> RewardRules:
         """The rules in force for this decision."""
-        return cast("DecisionMade", self.decision.value).rules
+        decision: DecisionMade = self.decision.value
+        return decision.rules
 
     @property
     def decided_at_ms(self) -> int:
         """When it was decided, ms."""
-        return cast("DecisionMade", self.decision.value).choice.decided_at_ms
+        decision: DecisionMade = self.decision.value
+        return decision.choice.decided_at_ms
 
     @property
     def opened_at_ms(self) -> int | None:
@@ -113,28 +115,29 @@ class Open:
     @property
     def deadline_ms(self) -> int:
         """Log time after which nothing counts."""
+        rules = self.rules
         opened_by_ms = self.decision.log_time_ms
-        if self.shown and self.rules.activation == "at_impression":
+        if self.shown and rules.activation == "at_impression":
             opened_by_ms = self.shown.log_time_ms
-        return opened_by_ms + self.rules.reward_window_ms + self.rules.grace_ms
+        return opened_by_ms + rules.reward_window_ms + rules.grace_ms
 
     def contains(self, event_time_ms: int) -> bool:
         """Whether an event time lies inside the window, `grace` early included."""
-        opened_ms = self.opened_at_ms
+        rules, opened_ms = self.rules, self.opened_at_ms
         if opened_ms is None:
             opened_ms = self.decided_at_ms
-        early = opened_ms - self.rules.grace_ms
-        return early <= event_time_ms <= opened_ms + self.rules.reward_window_ms
+        return opened_ms - rules.grace_ms <= event_time_ms <= opened_ms + rules.reward_window_ms
 
     def usable(self, member: Member) -> bool:
         """Whether a reaction counts: a sure face, late enough after the showing, in the visit."""
         if member.kind == "reward":
             return True
+        rules = self.rules
         shown_ms = self.shown.at_ms if self.shown else self.decided_at_ms
         return (
             member.confidence > 0.0
-            and member.confidence >= self.rules.min_confidence
-            and member.at_ms >= shown_ms + self.rules.reaction_delay_ms
+            and member.confidence >= rules.min_confidence
+            and member.at_ms >= shown_ms + rules.reaction_delay_ms
             and (self.ended is None or member.at_ms <= self.ended.at_ms)
         )
 

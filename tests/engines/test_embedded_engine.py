@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
@@ -234,3 +235,22 @@ def test_a_batch_that_ends_inside_one_log_time_waits_for_the_rest_of_it(
     outcome_made = decode(run.out("outcomes")[-1][2])
     # Taken as it was read, the visit would have ended before its impression.
     assert outcome_made.result == "rewarded"
+
+
+def test_the_cycle_collector_is_on_again_after_a_cycle_also_after_one_that_failed(
+    run: EmbeddedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.append("outcomes", outcome(decided("v", T, loop()), 1.0))
+    run.settle()
+    assert gc.isenabled()
+
+    def broken() -> None:
+        assert not gc.isenabled()
+        problem = "the disk went away"
+        raise LogUnavailable(problem)
+
+    run.append("outcomes", outcome(decided("w", T, loop()), 1.0))
+    monkeypatch.setattr(run.engine, "_commit", broken)
+    with pytest.raises(LogUnavailable, match="went away"):
+        run.settle()
+    assert gc.isenabled()
