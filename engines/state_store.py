@@ -14,7 +14,7 @@ import msgspec
 from engines.timers import Timers
 from pipelines.operators import Keyed, Record, Shared, Step
 
-_HOT_MAX = 4_000
+_HOT_MAX = 3_000
 """States kept as objects, a few KB each; the others are some hundred bytes."""
 _NO_WAKE = (0).to_bytes(8, "big")
 

@@ -36,6 +36,15 @@ def avro_schema(record: type[Any]) -> dict[str, Any]:
     return _record(record, seen=set())
 
 
+def without_docs(schema: Any) -> Any:
+    """Return a schema without its documentation: other words alone are no other schema."""
+    if isinstance(schema, list):
+        return [without_docs(entry) for entry in schema]
+    if isinstance(schema, dict):
+        return {key: without_docs(value) for key, value in schema.items() if key != "doc"}
+    return schema
+
+
 def field_docs(record: type[Any]) -> dict[str, str]:
     """Return the line under each field of a dataclass, by the field's name."""
     body = ast.parse(textwrap.dedent(inspect.getsource(record))).body[0]

@@ -14,7 +14,7 @@ from rich.table import Table
 from connectors.embedded_log import EmbeddedLog, Row
 from engines.job import hashes_in_force
 from schemas.codec import current, decode, released
-from schemas.derive import avro_schema
+from schemas.derive import avro_schema, without_docs
 from schemas.errors import RecordError, UsageError
 from schemas.operations import SideRecord
 from schemas.streams import DEAD_LETTERS, RECORDS, STREAMS
@@ -168,10 +168,13 @@ def _write_schemas() -> None:
         problem = f"there is no folder {_SCHEMA_FOLDER} here"
         raise UsageError(problem, "Start it in PHO's own source folder")
     for name, kind in RECORDS.items():
-        text = json.dumps(avro_schema(kind), indent=2, ensure_ascii=False) + "\n"
+        schema = avro_schema(kind)
         files = sorted(_SCHEMA_FOLDER.glob(f"{name}.v*.avsc"), key=_version)
-        if files and files[-1].read_text(encoding="utf-8") == text:
-            continue
+        if files:
+            newest = json.loads(files[-1].read_text(encoding="utf-8"))
+            if without_docs(newest) == without_docs(schema):
+                continue
+        text = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
         version = _version(files[-1]) + 1 if files else 1
         path = _SCHEMA_FOLDER / f"{name}.v{version}.avsc"
         path.write_text(text, encoding="utf-8")

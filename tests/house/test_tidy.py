@@ -10,12 +10,11 @@ import socket
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from schemas.codec import current, released
-from schemas.derive import avro_schema
+from schemas.derive import avro_schema, without_docs
 from schemas.streams import RECORDS
 
 PACKAGES = (
@@ -146,18 +145,6 @@ def fingerprints() -> dict[str, dict[str, str]]:
         }
         for entry in sorted(released().values(), key=lambda entry: (entry.name, entry.version))
     }
-
-
-def without_docs(schema: Any) -> Any:
-    """Return a schema without its words.
-
-    Words are not on the wire: a new version for them alone would have the old one's fingerprint.
-    """
-    if isinstance(schema, list):
-        return [without_docs(entry) for entry in schema]
-    if isinstance(schema, dict):
-        return {key: without_docs(value) for key, value in schema.items() if key != "doc"}
-    return schema
 
 
 def broken_pins(pinned: dict[str, dict[str, str]], today: dict[str, dict[str, str]]) -> list[str]:
