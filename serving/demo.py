@@ -81,6 +81,11 @@ class Demo:
         """Whether everything was played."""
         return bool(self.log.fact("demo.finished"))
 
+    @property
+    def pictures_left(self) -> int:
+        """Pictures that the loop itself left behind."""
+        return int(self.log.fact("demo.pictures_left")) + len(self.pictures.ids())
+
     def run(self, progress: Progress) -> None:
         """Play what the folder does not hold yet, to the end."""
         if self.finished:
@@ -101,10 +106,12 @@ class Demo:
             else:
                 self._play_camera(step, finder, progress)
             step.finish()
-            # Nothing waits any more: whatever lies here was half written when a demo was killed,
-            # and counted from the year 1970 everything is old.
-            self.pictures.sweep(0, ())
+            # Nothing waits any more: what lies here was half written when a demo was killed, and
+            # counted from the year 1970 everything is old. A whole picture would be the loop's
+            # own fault; it goes too, but is told.
+            left = self.pictures.sweep(0, ())
             with self.log.transaction():
+                self.log.set_fact("demo.pictures_left", len(left))
                 self.log.set_fact("demo.finished", 1)
         finally:
             engine.close()

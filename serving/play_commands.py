@@ -75,7 +75,7 @@ def demo(
     the_demo = demos.Demo(settings, play)
     with _bar("visitors" if camera is None else "pictures", quiet=as_json) as progress:
         the_demo.run(progress)
-    report = read_report(the_demo.log, len(the_demo.pictures.ids()))
+    report = read_report(the_demo.log, the_demo.pictures_left)
     if as_json:
         print_json(document(report))
     else:

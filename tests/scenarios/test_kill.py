@@ -63,6 +63,8 @@ class Told:
     """Whether the ledger adds up."""
     pictures: tuple[str, ...]
     """Files in the picture folder."""
+    pictures_left: int
+    """Whole pictures that the last sweep found: the loop itself had left them."""
 
 
 def read(folder: Path) -> Told:
@@ -79,6 +81,7 @@ def read(folder: Path) -> Told:
         max(snapshots, key=lambda snapshot: (snapshot.epoch, snapshot.version)),
         read_ledger(log).balanced,
         tuple(sorted(os.listdir(folder / "pictures"))),
+        int(log.fact("demo.pictures_left", -1)),
     )
     log.close()
     return told
@@ -167,6 +170,7 @@ def _exactly_once(told: Told) -> None:
     assert told.policy.version == len(outcomes)
     assert told.balanced
     assert told.pictures == ()
+    assert told.pictures_left == 0
 
 
 def _same_policy(expected: PolicySnapshot, found: PolicySnapshot) -> None:
