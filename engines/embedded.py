@@ -13,24 +13,19 @@ import json
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO
 
 from connectors.embedded_log import EmbeddedLog, Row
 from engines.analysis import Calls, FrameAnswerer
 from engines.changes import Changelog, Changes
-from engines.memory import side_record
+from engines.exchange import Exchange
+from engines.shared_streams import SharedStreams
 from engines.state_store import StateStore
-from pipelines.operators import Aside, Asynchronous, Broadcast, Dataflow, Emit, Record, Step
-from schemas.codec import decode, encode
+from pipelines.operators import Asynchronous, Dataflow, Record, Shared
 from schemas.errors import EngineBusy, LogUnavailable, PhoError
-from schemas.operations import SideRecord
-from schemas.streams import DEAD_LETTERS, STREAMS, key_of
 
 BATCH_MAX = 2_000
 """Records taken in one cycle; between 250 and 4,000 it hardly matters."""
-
-Output = tuple[str, str, Any]
-"""Stream, key and value of a record to be appended."""
 
 
 class EmbeddedEngine:
@@ -70,30 +65,26 @@ class EmbeddedEngine:
             for part in dataflow.operators
             if isinstance(part, Asynchronous) and answerer is not None
         ]
-        self._stores = {part.name: StateStore(part, self._value_at) for part in dataflow.keyed}
+        self._shared = SharedStreams(dataflow.broadcasts)
+        inputs = [stream for part in dataflow.keyed for stream in part.inputs]
+        # Answers are read back even where no operator takes them: then their pictures go.
+        answers = {calls.part.output for calls in self._calls}
+        self._wanted = frozenset(inputs) | self._shared.streams | answers
+        self._exchange = Exchange(log, self._wanted)
+        self._stores = {
+            part.name: StateStore(part, self._exchange.value_at) for part in dataflow.keyed
+        }
         self._single = [
             (store, store.part.inputs[0])
             for store in self._stores.values()
             if len(store.part.inputs) == 1
         ]
         self._merged = [s for s in self._stores.values() if len(s.part.inputs) > 1]
-        inputs = [stream for part in dataflow.keyed for stream in part.inputs]
-        self._broadcasts = {shared.stream: shared for shared in dataflow.broadcasts}
-        # Answers are read back even where no operator takes them: then their pictures go.
-        answers = {calls.part.output for calls in self._calls}
-        self._wanted = frozenset(inputs) | self._broadcasts.keys() | answers
-        self._observed = self._broadcasts.keys() | {"analyses"}
+        self._observed = self._shared.streams | {"analyses"}
         self._merged_inputs = frozenset(i for s in self._merged for i in s.part.inputs)
-        self.shared: dict[str, dict[str, Any]] = {name: {} for name in self._broadcasts}
-        self._newest_of_key: dict[tuple[str, str], int] = {}
-        self._own: dict[int, Any] = {}
-        self._outputs: list[Output] = []
-        self._coalesced: dict[tuple[str, str], Emit] = {}
-        self._superseded: list[int] = []
         self._unsealed: deque[tuple[int, Record | None, int]] = deque()
         self._failed = False
         self._unwritten = 0
-        self._shared_anew = False
         self.stirred = False
         """Whether the last cycle met anything but Ticks."""
         self._changelog = Changelog(log.db, self._stores)
@@ -117,21 +108,22 @@ class EmbeddedEngine:
         pending: dict[str, list[int]] = places.get("in_flight", {})
         self._floor_ms = self.log.floor_ms()
         self._changelog.restore()
-        for name, broadcast in self._broadcasts.items():
+        for name in sorted(self._shared.streams):
             for row in self.log.scan(name):
-                if row.position <= self._read_through:
-                    record = self._decoded(row)
-                    if record is not None:
-                        self._share(broadcast, record)
+                record = self._exchange.record(row) if row.position <= self._read_through else None
+                if record is not None:
+                    self._shared.take(record)
         # The join lags behind: what was read, but not yet complete, is read once more.
         for row in self.log.scan(after=self._merged_through):
             if row.position > self._read_through:
                 break
-            self._queue_for_merge(row, self._decoded(row) if row.stream in self._wanted else None)
+            self._queue_for_merge(row, self._read(row))
         for calls in self._calls:
             for position in pending.get(calls.part.name, []):
-                calls.submit(self._required(self.log.at(position)), self.shared)
-        self._outputs.clear()  # dead letters of rows that were read before: already written
+                asked = self._exchange.record(self.log.at(position))
+                if asked is not None:
+                    calls.submit(asked, self.shared)
+        self._exchange.forget()  # dead letters of rows that were read before: already written
 
     # One cycle
 
@@ -156,7 +148,7 @@ class EmbeddedEngine:
             self._take(row)
         merged = self._merge(exhausted=len(rows) < BATCH_MAX)
         asked = self._ask()
-        changed = bool(asked or answered or self._outputs or self._coalesced or self._shared_anew)
+        changed = bool(asked or answered or self._exchange or self._shared.changed)
         changed = changed or any(store.is_dirty for store in self._stores.values())
         must_seal = bool(self._unsealed) and self._unsealed[0][0] < self.log.clock()
         self._unwritten += len(rows)
@@ -166,7 +158,7 @@ class EmbeddedEngine:
             self._commit()
             self._failed = False
             self._unwritten = 0
-            self._shared_anew = False
+            self._shared.changed = False
         self.stirred = changed or any(row.stream != "ticks" for row in rows)
         return bool(rows) or merged or changed or must_seal
 
@@ -174,6 +166,11 @@ class EmbeddedEngine:
         """Run until nothing more can happen at the clock's present time."""
         while self.cycle(wait_s=1.0) or self.in_flight:
             pass
+
+    @property
+    def shared(self) -> Shared:
+        """The newest records of the broadcast streams."""
+        return self._shared.view
 
     @property
     def in_flight(self) -> int:
@@ -192,17 +189,17 @@ class EmbeddedEngine:
                 yield call.record
             after = self._asked_through.get(calls.part.name, 0)
             for row in self.log.scan(calls.part.input, after=after):
-                record = self._decoded(row, report=False)
+                record = self._exchange.record(row, report=False)
                 if record is not None:
                     yield record
 
     def _take(self, row: Row) -> None:
         self._read_through = row.position
         stream, log_time_ms = row.stream, row.log_time_ms
-        record = self._decoded(row) if stream in self._wanted else None
+        record = self._read(row)
         for store, its_stream in self._single:
             if store.timers.earliest_ms < log_time_ms:
-                self._emit(store.fire(log_time_ms, self.shared))
+                self._exchange.emit(store.fire(log_time_ms, self.shared))
             if stream == its_stream and record is not None:
                 self._event(store, record)
         if record is not None and stream in self._observed:
@@ -210,8 +207,8 @@ class EmbeddedEngine:
         self._queue_for_merge(row, record)
 
     def _observe(self, stream: str, record: Record) -> None:
-        if stream in self._broadcasts:
-            self._share(self._broadcasts[stream], record)
+        if stream in self._shared.streams:
+            self._shared.take(record)
         picture_id = getattr(record.value, "picture_id", None)
         if picture_id and stream == "analyses" and self._pictures is not None:
             # Its answer is in the log; deleted before the commit, so that a crash in between
@@ -242,9 +239,9 @@ class EmbeddedEngine:
             mine.sort(key=lambda r: (r.log_time_ms, place[r.stream], r.offset))
             for record in mine:
                 if store.timers.earliest_ms < record.log_time_ms:
-                    self._emit(store.fire(record.log_time_ms, self.shared))
+                    self._exchange.emit(store.fire(record.log_time_ms, self.shared))
                 self._event(store, record)
-            self._emit(store.fire(sealed_ms, self.shared))
+            self._exchange.emit(store.fire(sealed_ms, self.shared))
         return True
 
     def _event(self, store: StateStore, record: Record) -> None:
@@ -252,23 +249,13 @@ class EmbeddedEngine:
             step = store.event(record, self.shared)
         except (PhoError, ValueError, ArithmeticError, LookupError) as error:
             text = f"{store.part.name} cannot take it: {type(error).__name__}: {error}"
-            self._dead_letter(record, "poison", text)
+            self._exchange.poison(record, text)
             return
         if step.emits:
-            self._emit((step,))
+            self._exchange.emit((step,))
 
-    def _emit(self, steps: Iterable[Step[Any]]) -> None:
-        for step in steps:
-            for emit in step.emits:
-                if callable(emit.value):
-                    key = emit.key or ""
-                    self._coalesced.pop((emit.stream, key), None)
-                    self._coalesced[emit.stream, key] = emit
-                elif isinstance(emit.value, Aside):
-                    self._aside(emit.value, emit.stream)
-                else:
-                    key = emit.key or key_of(emit.value, emit.stream)
-                    self._outputs.append((emit.stream, key, emit.value))
+    def _read(self, row: Row) -> Record | None:
+        return self._exchange.record(row) if row.stream in self._wanted else None
 
     # Calls to the outside
 
@@ -283,7 +270,7 @@ class EmbeddedEngine:
                     break
                 for row in rows:
                     self._asked_through[name] = row.position
-                    record = self._decoded(row)
+                    record = self._exchange.record(row)
                     if record is not None:
                         calls.submit(record, self.shared)
                 asked = True
@@ -293,8 +280,7 @@ class EmbeddedEngine:
         answered = False
         for calls in self._calls:
             for _, answer in calls.collect(wait_s):
-                stream = calls.part.output
-                self._outputs.append((stream, key_of(answer, stream), answer))
+                self._exchange.put(calls.part.output, answer)
                 answered = True
         return answered
 
@@ -310,10 +296,7 @@ class EmbeddedEngine:
         5. The places of the inputs, and the calls in flight.
         6. The floor: below the clock's time nothing more will be appended.
         """
-        for (stream, key), emit in self._coalesced.items():
-            self._outputs.append((stream, key, emit.value()))
-        self._coalesced.clear()
-        encoded = [(stream, key, encode(value)) for stream, key, value in self._outputs]
+        encoded = self._exchange.encoded()
         changes: Changes = {
             name: drained for name, store in self._stores.items() if (drained := store.drain())
         }
@@ -333,69 +316,15 @@ class EmbeddedEngine:
             if changes:
                 self._changelog.append(changes)
             steps("commit.changes")
-            for position in self._superseded:
+            for position in self._shared.superseded:
                 self.log.db.execute("DELETE FROM log WHERE position = ?", (position,))
             self.log.set_fact("engine.places", places)
             steps("commit.places")
             self._floor_ms = self.log.seal()
         for _ in positions:
             steps("append")
-        self._superseded.clear()
-        for position, (stream, _, value) in zip(positions, self._outputs, strict=True):
-            if stream in self._wanted:
-                self._own[position] = value
-        self._outputs.clear()
-
-    # Records
-
-    def _decoded(self, row: Row, *, report: bool = True) -> Record | None:
-        value = self._own.pop(row.position, None)
-        if value is None:
-            try:
-                value = decode(row.value)
-            except PhoError as error:
-                if report:
-                    record = Record(row.stream, row.key, row.log_time_ms, None, row.position)
-                    self._dead_letter(record, type(error).__name__, str(error), row.value)
-                return None
-            if not isinstance(value, STREAMS[row.stream].records):
-                if report:
-                    record = Record(row.stream, row.key, row.log_time_ms, value, row.position)
-                    text = f"a {type(value).__name__} does not belong in {row.stream!r}"
-                    self._dead_letter(record, "WrongRecord", text, row.value)
-                return None
-        return Record(row.stream, row.key, row.log_time_ms, value, row.position)
-
-    def _required(self, row: Row) -> Record:
-        return Record(row.stream, row.key, row.log_time_ms, decode(row.value), row.position)
-
-    def _value_at(self, position: int) -> Any:
-        return decode(self.log.at(position).value)
-
-    def _share(self, broadcast: Broadcast, record: Record) -> None:
-        known, key = self.shared[broadcast.stream], broadcast.key(record.value)
-        self._shared_anew = True
-        if key not in known or broadcast.newer(known[key], record.value):
-            known[key] = record.value
-        if STREAMS[broadcast.stream].compacted:
-            place = (record.stream, record.key)
-            before = self._newest_of_key.get(place)
-            if before is not None and before != record.offset:
-                self._superseded.append(before)
-            self._newest_of_key[place] = record.offset
-
-    def _aside(self, aside: Aside, stream: str) -> None:
-        side = side_record(aside, self.log.at(aside.record.offset).value)
-        self._outputs.append((stream, side.key, side))
-
-    def _dead_letter(
-        self, record: Record, reason: str, error: str, raw: bytes | None = None
-    ) -> None:
-        raw = self.log.at(record.offset).value if raw is None else raw
-        side = SideRecord(
-            reason, error, record.stream, 0, record.offset, record.log_time_ms, record.key, raw
-        )
-        self._outputs.append((DEAD_LETTERS, side.key, side))
+        self._shared.superseded.clear()
+        self._exchange.written(positions)
 
 
 @contextmanager
