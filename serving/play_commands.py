@@ -95,6 +95,8 @@ def run(
     require_vision()
     from connectors.local_analyser import LocalAnalyser
 
+    # Before anything is said: whoever reads that the job runs may end it at once.
+    stop = _stop_event(seconds)
     steps = crash_steps(settings.crash_at)
     log = EmbeddedLog(settings.data, WallClock(), settings.log.synchronous, steps)
     pictures = FolderPictures(settings.data / PICTURES)
@@ -107,7 +109,7 @@ def run(
         err.print(f"loop {loop_id}: configured")
     err.print(f"the job runs on {settings.data}; stop it with Ctrl-C", highlight=False)
     try:
-        Job(engine, pictures, settings.loops).run(_stop_event(seconds))
+        Job(engine, pictures, settings.loops).run(stop)
     finally:
         engine.close()
         log.close()
