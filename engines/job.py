@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
+from typing import Protocol
 
 from connectors.embedded_log import EmbeddedLog
 from connectors.pictures import FolderPictures
@@ -84,6 +84,18 @@ def tick(log: EmbeddedLog, tail_ms: int) -> bool:
     return True
 
 
+class StopFlag(Protocol):
+    """Says when to stop; a `threading.Event` is one."""
+
+    def is_set(self) -> bool:
+        """Return whether it is time."""
+        ...
+
+    def wait(self, timeout: float, /) -> bool:
+        """Wait for it at most so long, seconds."""
+        ...
+
+
 class Job:
     """Runs an engine live.
 
@@ -110,7 +122,7 @@ class Job:
         self._next_sweep_s = 0.0
         self._next_tick_s = 0.0
 
-    def run(self, stop: threading.Event) -> None:
+    def run(self, stop: StopFlag) -> None:
         """Run until `stop` is set; what is in flight then is asked again by the next run."""
         busy_s = time.monotonic()
         while not stop.is_set():

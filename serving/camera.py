@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import threading
 import time
 from collections.abc import Callable
 
@@ -13,6 +12,7 @@ from connectors.clocks import WallClock
 from connectors.embedded_log import EmbeddedLog
 from connectors.face_models import FaceFinder
 from connectors.pictures import PICTURES, FolderPictures
+from engines.job import StopFlag
 from producers.cameras import CameraSettings, Time, open_camera
 from producers.kiosk import Kiosk, KioskCounters, KioskSettings, Places
 from producers.recorded import RecordedVisitors, VisitorsCamera
@@ -39,14 +39,14 @@ class TerminalKiosk:
         The settings.
     log : EmbeddedLog
         Takes the frames, gives the greetings.
-    stop : threading.Event
+    stop : StopFlag
         Ends it.
     say : callable or None
         Prints a line.
     """
 
     def __init__(
-        self, settings: Settings, log: EmbeddedLog, stop: threading.Event, say: Say | None
+        self, settings: Settings, log: EmbeddedLog, stop: StopFlag, say: Say | None
     ) -> None:
         self.log = log
         self.stop = stop
@@ -127,7 +127,7 @@ class TerminalKiosk:
 
 def run_camera(
     settings: Settings,
-    stop: threading.Event,
+    stop: StopFlag,
     seed: int = 1,
     visits: int | None = None,
     say: Say | None = None,
@@ -138,7 +138,7 @@ def run_camera(
     ----------
     settings : Settings
         The settings; `camera.source` names the camera.
-    stop : threading.Event
+    stop : StopFlag
         Ends it.
     seed : int
         Seed of the source ``recorded``.

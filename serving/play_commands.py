@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +27,7 @@ from serving.console import AsJson, Config, Data, as_flag, err, out, print_json,
 from serving.crashes import crash_steps
 from serving.report import document, read_report, show
 from serving.settings import load
+from serving.stopping import stop_on_signals
 
 # What needs OpenCV and the models is imported where it is used: the core installs without them,
 # and commands that only look start sooner.
@@ -96,7 +95,7 @@ def run(
     from connectors.local_analyser import LocalAnalyser
 
     # Before anything is said: whoever reads that the job runs may end it at once.
-    stop = _stop_event(seconds)
+    stop = stop_on_signals(seconds)
     steps = crash_steps(settings.crash_at)
     log = EmbeddedLog(settings.data, WallClock(), settings.log.synchronous, steps)
     pictures = FolderPictures(settings.data / PICTURES)
@@ -154,7 +153,7 @@ def camera(
     from serving.camera import run_camera
 
     counters = run_camera(
-        settings, _stop_event(seconds), seed, visits, say=None if as_json else out.print
+        settings, stop_on_signals(seconds), seed, visits, say=None if as_json else out.print
     )
     told = {name: getattr(counters, name) for name in counters.__slots__}
     if as_json:
@@ -233,18 +232,6 @@ def _show_analyses(told: list[dict[str, Any]]) -> None:
             sure = f"{face['confidence']:.2f}"
             table.add_row(escape(each["picture"]), each["status"], sure, happy, strongest, ms)
     out.print(table)
-
-
-def _stop_event(seconds: float | None) -> threading.Event:
-    """Return an event that is set by Ctrl-C, SIGTERM, or when the time is up."""
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    if seconds is not None:
-        timer = threading.Timer(seconds, stop.set)
-        timer.daemon = True
-        timer.start()
-    return stop
 
 
 @contextmanager
