@@ -6,13 +6,16 @@ remembers, so that inputs taken, state and outputs change in one transaction (en
 
 from __future__ import annotations
 
+import json
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from connectors.clocks import WallClock
+from connectors.logs import Clock, Row
 from schemas.codec import encode
 from schemas.errors import LogFull, LogUnavailable, UsageError
 from schemas.operations import Tick
@@ -23,8 +26,8 @@ BUSY_TIMEOUT_MS = 10_000
 """How long an append waits for another process's commit, which lasts milliseconds."""
 FORMAT_VERSION = 1
 _READ_LIMIT = 2_000
+_POLL_S = 0.02
 
-Clock = Callable[[], int]
 Steps = Callable[[str], None]
 """Called with the name of each step of a commit: crash tests end the process there."""
 
@@ -45,21 +48,6 @@ CREATE TABLE changes (segment INTEGER PRIMARY KEY AUTOINCREMENT, data BLOB NOT N
 # every append: 5 us for a list of ids, 0.3 us for one comparison (an append is 4 us in all).
 _INDEXED = ("loops", "policies", "late", "unmatched", "dead-letters", "alarms")
 _INDEXED_FROM = 100
-
-
-class Row(NamedTuple):
-    """One record of the log, as it stands in the file."""
-
-    position: int
-    """Place in the log, from 1, rising."""
-    stream: str
-    """Its stream."""
-    key: str
-    """Its key."""
-    log_time_ms: int
-    """When it was appended, ms since 1970 UTC; never goes back."""
-    value: bytes
-    """Its bytes."""
 
 
 def _no_step(_name: str) -> None:
@@ -96,6 +84,7 @@ class EmbeddedLog:
         steps: Steps = _no_step,
     ) -> None:
         self.folder = folder
+        self.name = str(folder)
         self.path = folder / FILE_NAME
         self.clock = clock or WallClock()
         self.steps = steps
@@ -169,12 +158,13 @@ class EmbeddedLog:
             self.steps("append")
         return positions
 
-    def append_bytes(self, stream: str, key: str, value: bytes) -> int:
-        """Append bytes as they came: what another process wrote, or a test wants refused."""
+    def append_bytes(self, records: Sequence[tuple[str, str, bytes]]) -> list[int]:
+        """Append (stream, key, bytes) as they came: what another log holds, or a test refuses."""
         with self.transaction():
-            positions = self.write([(stream, key, value)])
-        self.steps("append")
-        return positions[0]
+            positions = self.write(records)
+        for _ in positions:
+            self.steps("append")
+        return positions
 
     def append_ticks(self, times_ms: Sequence[int], ticker: str) -> None:
         """Append a Tick at each of the given log times, in one transaction.
@@ -328,6 +318,14 @@ class EmbeddedLog:
         ).fetchone()
         return int(row[0]) if row else 0
 
+    def tail(self, *streams: str, key: str | None = None) -> EmbeddedTail:
+        """Follow some streams from their present end."""
+        return EmbeddedTail(self, streams, key)
+
+    def complete_through_ms(self) -> int:
+        """Return the newest log time, ms; 0: the log is empty."""
+        return self.end().log_time_ms
+
     def counts(self) -> dict[str, int]:
         """Return the number of records of each stream."""
         rows = self.db.execute("SELECT stream, COUNT(*) FROM log GROUP BY stream").fetchall()
@@ -350,6 +348,51 @@ class EmbeddedLog:
     def set_fact(self, name: str, value: Any) -> None:
         """Remember a value; inside a transaction it changes with the rest of it."""
         self.db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+
+    def bookmark(self, name: str) -> dict[tuple[str, int], int]:
+        """Return the next position to read of each (stream, partition), as last set."""
+        text = self.fact(f"bookmark.{name}", "[]")
+        return {(stream, partition): place for stream, partition, place in json.loads(text)}
+
+    def set_bookmark(self, name: str, places: dict[tuple[str, int], int]) -> None:
+        """Remember how far a reader has come; inside a transaction it changes with the rest."""
+        text = json.dumps([[*where, place] for where, place in sorted(places.items())])
+        self.set_fact(f"bookmark.{name}", text)
+
+
+class EmbeddedTail:
+    """What comes from now on in some streams of the file.
+
+    Parameters
+    ----------
+    log : EmbeddedLog
+        The log.
+    streams : tuple of str
+        The streams; empty: all of them.
+    key : str or None
+        Only this key.
+    """
+
+    def __init__(self, log: EmbeddedLog, streams: tuple[str, ...], key: str | None) -> None:
+        self._log = log
+        self._streams = streams or None
+        self._key = key
+        self._through = log.end().position
+
+    def poll(self, wait_s: float) -> list[Row]:
+        """Return what has come, waiting at most so long for the first of it, seconds."""
+        until_s = time.monotonic() + wait_s
+        while True:
+            rows = self._log.read(self._through, streams=self._streams, key=self._key)
+            left_s = until_s - time.monotonic()
+            if rows:
+                self._through = rows[-1].position
+            if rows or left_s <= 0.0:
+                return rows
+            time.sleep(min(left_s, _POLL_S))
+
+    def close(self) -> None:
+        """Stop following."""
 
 
 def _checked(stream: str, value: Any) -> tuple[str, bytes]:

@@ -15,7 +15,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO
 
-from connectors.embedded_log import EmbeddedLog, Row
+from connectors.embedded_log import EmbeddedLog
+from connectors.logs import Row
 from engines.analysis import Calls, FrameAnswerer
 from engines.changes import Changelog, Changes
 from engines.exchange import Exchange

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from connectors.embedded_log import EmbeddedLog, Row
+from connectors.embedded_log import EmbeddedLog
+from connectors.logs import Row
 from engines.memory import side_record
 from pipelines.operators import Aside, Emit, Record, Step
 from schemas.codec import decode, encode

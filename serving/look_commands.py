@@ -11,7 +11,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from connectors.embedded_log import EmbeddedLog, Row
+from connectors.embedded_log import EmbeddedLog
+from connectors.logs import Row
 from engines.job import hashes_in_force
 from schemas.codec import current, decode, released
 from schemas.derive import avro_schema, without_docs

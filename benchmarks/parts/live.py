@@ -16,8 +16,9 @@ from benchmarks.parts import visits
 from benchmarks.parts.whole_loop import FOLDER
 from connectors.assets import missing_assets
 from connectors.clocks import WallClock
-from connectors.embedded_log import EmbeddedLog, Row
+from connectors.embedded_log import EmbeddedLog
 from connectors.local_analyser import LocalAnalyser
+from connectors.logs import Row
 from connectors.pictures import PICTURES, FolderPictures
 from engines.analysis import FrameAnswerer
 from engines.embedded import EmbeddedEngine

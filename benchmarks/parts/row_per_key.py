@@ -17,7 +17,7 @@ from typing import Any
 
 import fastavro
 
-from connectors.embedded_log import Row
+from connectors.logs import Row
 from schemas.codec import current, released
 
 _HEADER_SIZE = 10

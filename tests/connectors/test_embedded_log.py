@@ -143,7 +143,7 @@ def test_a_transaction_that_fails_leaves_no_record_and_no_fact(log: EmbeddedLog)
 
 
 def test_bytes_go_in_as_they_came(log: EmbeddedLog) -> None:
-    log.append_bytes("rewards", "v", b"\x00torn")
+    log.append_bytes([("rewards", "v", b"\x00torn")])
     assert log.at(1).value == b"\x00torn"
 
 

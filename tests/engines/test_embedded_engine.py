@@ -61,7 +61,7 @@ def test_a_second_engine_on_the_folder_is_refused_until_the_first_has_closed(
 def test_bytes_that_are_no_record_become_a_dead_letter_and_nothing_stops(
     data: bytes, reason: str, run: EmbeddedRun
 ) -> None:
-    position = run.log.append_bytes("impressions", "v", data)
+    (position,) = run.log.append_bytes([("impressions", "v", data)])
     run.append("frames", captured("w", "pre", 0, T, 0.5))
     run.settle()
     run.restart()
@@ -74,7 +74,7 @@ def test_bytes_that_are_no_record_become_a_dead_letter_and_nothing_stops(
 
 def test_a_torn_frame_is_a_dead_letter_and_asked_of_nobody(run: EmbeddedRun) -> None:
     data = encode(captured("v", "pre", 0, T, 0.5))[:-3]
-    run.log.append_bytes("frames", "v", data)
+    run.log.append_bytes([("frames", "v", data)])
     run.append("frames", captured("w", "pre", 0, T, 0.5))
     run.settle()
     assert [letter.reason for letter in dead_letters(run)] == ["TornRecord"]

@@ -240,7 +240,7 @@ FOREIGN = {
 def test_foreign_bytes_become_a_dead_letter_once_and_the_loop_goes_on(
     shop: Shop, stream: str, kind: str
 ) -> None:
-    position = shop.log.append_bytes(stream, "key", FOREIGN[kind])
+    (position,) = shop.log.append_bytes([(stream, "key", FOREIGN[kind])])
     shop.visit("next")
     (letter,) = shop.values("dead-letters")
     assert (letter.stream, letter.offset, letter.key) == (stream, position, "key")
@@ -278,7 +278,7 @@ def test_a_frame_of_an_unknown_loop_is_a_dead_letter_until_somebody_configures_i
 
 
 def test_dead_letters_are_listed_and_each_is_replayed_once(shop: Shop, pho: Any) -> None:
-    position = shop.log.append_bytes("impressions", "key", FOREIGN["torn"])
+    (position,) = shop.log.append_bytes([("impressions", "key", FOREIGN["torn"])])
     shop.rest()
     listed = pho("dead-letters", "--data", shop.folder)
     assert listed.status == 0
@@ -307,7 +307,7 @@ def test_no_command_stumbles_over_foreign_bytes_in_any_stream(
     # Side outputs hold records that the engine alone writes.
     streams = [name for name in STREAMS if name not in SIDE_STREAMS]
     for stream in streams:
-        log.append_bytes(stream, "key", FOREIGN[kind])
+        log.append_bytes([(stream, "key", FOREIGN[kind])])
     log.close()
     for line in (("ledger",), ("topics",), ("topics", "loops"), ("loops",), ("dead-letters",)):
         ran = pho(*line, "--data", demo_folder, "--json")

@@ -101,8 +101,10 @@ def test_a_frame_the_log_cannot_take_is_taken_at_the_next_shot(place: Place) -> 
 
 def test_foreign_bytes_among_the_greetings_greet_nobody(place: Place) -> None:
     until_decided(place)
-    place.log.append_bytes("greetings", "kiosk-1", b"foreign")
-    place.log.append_bytes("greetings", "kiosk-1", encode(Tick(0, "a record of another stream")))
+    place.log.append_bytes([("greetings", "kiosk-1", b"foreign")])
+    place.log.append_bytes(
+        [("greetings", "kiosk-1", encode(Tick(0, "a record of another stream")))]
+    )
     place.kiosk.greet()
     place.kiosk.greet()
     assert len(place.said) == 1

@@ -139,5 +139,5 @@ def test_an_impression_moves_the_deadline_if_it_came_in_time(
 def test_bytes_that_are_no_record_are_left_to_their_dead_letter(book: Book) -> None:
     book.decide("d")
     book.close("d")
-    book.log.append_bytes("outcomes", "greeting", b"nothing we wrote")
+    book.log.append_bytes([("outcomes", "greeting", b"nothing we wrote")])
     assert read_ledger(book.log).balanced

@@ -130,7 +130,7 @@ def test_topics_count_every_stream_and_show_the_newest_records(pho: Any, demo_fo
 
 def test_topics_show_bytes_that_are_no_record_with_their_error(pho: Any, tmp_path: Path) -> None:
     log = EmbeddedLog(tmp_path)
-    log.append_bytes("frames", "key", b"foreign")
+    log.append_bytes([("frames", "key", b"foreign")])
     log.close()
     (told,) = pho("topics", "frames", "--data", tmp_path, "--json").json
     assert "error" in told
