@@ -163,6 +163,11 @@ def _step(state: Learning, changed: list[Learner]) -> Step[Learning]:
     return Step(state, emits)
 
 
+def newest_snapshots(state: Learning) -> tuple[Emit, ...]:
+    """Return the snapshot of each policy as it is, for an engine that gave out older ones only."""
+    return _step(state, list(state.learners)).emits
+
+
 def _outcome(state: Learning, record: Record, outcome: OutcomeClosed) -> Step[Learning]:
     if not outcome.learnable:
         return Step(state)

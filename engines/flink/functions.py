@@ -1,0 +1,266 @@
+"""The keyed operators as PyFlink functions: thin, since the order is made in engines/one_key.py.
+
+A function owns its keys as long as it lives, so what it unpacked last it need not read again; the
+bytes go into Flink's state with every change, which is what a checkpoint takes.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pyflink.common import Types
+from pyflink.common.typeinfo import TypeInformation
+from pyflink.datastream.functions import (
+    KeyedBroadcastProcessFunction,
+    KeyedProcessFunction,
+    RuntimeContext,
+)
+from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
+
+from connectors.pictures import FolderPictures
+from engines.flink.counting import Counting
+from engines.flink.wire import emitted, record_of
+from engines.one_key import NEVER_MS, Memory, OneKey, RawRecord, side_of
+from engines.shared_streams import SharedStreams
+from pipelines.operators import Aside, Emit, Keyed, Shared
+from pipelines.topology import greeting_loop
+from schemas.codec import encode
+from schemas.errors import PhoError
+from schemas.streams import key_of
+
+BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
+"""Bytes between operators, and to the sink."""
+
+
+class StateBytes(TypeInformation):  # type: ignore[misc]
+    """Bytes in state, as they are.
+
+    PyFlink takes the arrays that `BYTES` names apart into a tuple of numbers, and fails on a state
+    that is not there; what it does not know it stores as the bytes it was given.
+    """
+
+
+STATE_BYTES = StateBytes()
+CACHED_KEYS = 20_000
+"""Memories kept unpacked; a million open windows stay as bytes in Flink's state."""
+_NOTHING: Shared = {}
+
+
+def part_named(name: str) -> Keyed:
+    """Return an operator of the greeting loop in its place."""
+    return next(part for part in greeting_loop().keyed if part.name == name)
+
+
+def reported_by(name: str) -> tuple[str, ...]:
+    """Return the streams whose unreadable records an operator reports: it is their first reader."""
+    claimed: set[str] = set()
+    for part in greeting_loop().keyed:
+        mine = tuple(stream for stream in part.inputs if stream not in claimed)
+        if part.name == name:
+            return mine
+        claimed.update(mine)
+    return ()
+
+
+class Steps:
+    """What the functions share: a key's memory between two calls, its timer, what it gave out."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def begin(self, context: RuntimeContext) -> None:
+        """Make what must not travel with the function."""
+        self.one_key = OneKey(part_named(self.name), reported_by(self.name))
+        self.merges = self.one_key.merges
+        descriptor = ValueStateDescriptor("memory", STATE_BYTES)
+        self.kept = context.get_state(descriptor)
+        self.cache: OrderedDict[str, tuple[Memory, int]] = OrderedDict()
+        self.counters = Counting(context, self.name)
+
+    def remembered(self, key: str) -> tuple[Memory, int]:
+        """Return a key's memory and the time of the earliest timer set for it."""
+        found = self.cache.pop(key, None)
+        if found is not None:
+            return found
+        packed = self.kept.value()
+        if packed is None:
+            return Memory(), NEVER_MS
+        armed_ms = int.from_bytes(packed[:8], "big")
+        return self.one_key.unpack(key, bytes(packed[8:])), armed_ms
+
+    def remember(self, key: str, memory: Memory, armed_ms: int, timers: Any) -> None:
+        """Keep a key's memory, and have its timer called in time.
+
+        One timer is set for the next time anything is due; an earlier one that was set before
+        and is due no more finds nothing to do: to delete it would cost each step another call
+        into the JVM.
+        """
+        packed = self.one_key.pack(memory)
+        if not packed:
+            self.kept.clear()
+            return
+        due_ms = memory.next_ms
+        if due_ms < armed_ms:
+            timers.register_event_time_timer(due_ms)
+            armed_ms = due_ms
+        self.kept.update(armed_ms.to_bytes(8, "big") + packed)
+        self.cache[key] = (memory, armed_ms)
+        if len(self.cache) > CACHED_KEYS:
+            self.cache.popitem(last=False)
+
+    def arrived(self, record: RawRecord, timers: Any, shared: Shared) -> list[Emit]:
+        """Take a record as it comes."""
+        memory, armed_ms = self.remembered(record.key)
+        if self.merges:
+            memory.waiting.append(record)
+            emits: list[Emit] = []
+        else:
+            emits = self.one_key.take(memory, record, shared)
+        self.remember(record.key, memory, armed_ms, timers)
+        self.counters.event()
+        return emits
+
+    def woken(self, key: str, at_ms: int, timers: Any, shared: Shared) -> list[Emit]:
+        """Log time is complete through a time that a timer was set for."""
+        memory, armed_ms = self.remembered(key)
+        emits = self.one_key.advance(memory, at_ms, shared)
+        self.remember(key, memory, NEVER_MS if armed_ms <= at_ms else armed_ms, timers)
+        return emits
+
+    def given_out(self, emits: Iterable[Emit]) -> Iterator[bytes]:
+        """Write down what a step gave out; everything goes the main way, side outputs too."""
+        for emit in emits:
+            value = emit.value() if callable(emit.value) else emit.value
+            if isinstance(value, Aside):
+                value = side_of(value)
+            self.counters.emitted(emit.stream)
+            yield emitted(emit.stream, emit.key or key_of(value, emit.stream), encode(value))
+
+
+class KeyedFunction(KeyedProcessFunction):  # type: ignore[misc]
+    """An operator that looks at no shared stream: greet, join.
+
+    Parameters
+    ----------
+    name : str
+        The operator's name in the topology.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.steps = Steps(name)
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        """Begin on a worker."""
+        self.steps.begin(runtime_context)
+
+    def process_element(self, value: bytes, ctx: Any) -> Iterator[bytes]:
+        """Take a record."""
+        emits = self.steps.arrived(record_of(value), ctx.timer_service(), _NOTHING)
+        return self.steps.given_out(emits)
+
+    def on_timer(self, timestamp: int, ctx: Any) -> Iterator[bytes]:
+        """Take a timer."""
+        key = ctx.get_current_key()
+        emits = self.steps.woken(key, timestamp, ctx.timer_service(), _NOTHING)
+        return self.steps.given_out(emits)
+
+
+SHARED_STATE = MapStateDescriptor("shared", Types.STRING(), STATE_BYTES)
+
+
+class SharingFunction(KeyedBroadcastProcessFunction):  # type: ignore[misc]
+    """An operator that looks at shared streams: decide.
+
+    Parameters
+    ----------
+    name : str
+        The operator's name in the topology.
+    initial : tuple of bytes
+        Envelopes of the newest shared records there were when the job was submitted: the first
+        visitor must not be decided for by a job that knows no loop yet.
+    pictures : str
+        Folder of the pictures in flight: one whose answer is read from the log is deleted. Empty:
+        there are none.
+    """
+
+    def __init__(self, name: str, initial: tuple[bytes, ...], pictures: str = "") -> None:
+        self.steps = Steps(name)
+        self.initial = initial
+        self.folder = pictures
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        """Begin on a worker."""
+        self.steps.begin(runtime_context)
+        self.shared: SharedStreams | None = None
+        self.through: dict[tuple[str, int], int] = {}
+        self.reports = runtime_context.get_index_of_this_subtask() == 0
+        self.pictures = FolderPictures(Path(self.folder)) if self.folder else None
+
+    def process_element(self, value: bytes, ctx: Any) -> Iterator[bytes]:
+        """Take a record."""
+        if self.shared is None:
+            self._restore(ctx)
+        record = record_of(value)
+        emits = self.steps.arrived(record, ctx.timer_service(), self._view)
+        if self.pictures is not None:
+            self._delete_picture(record)
+        return self.steps.given_out(emits)
+
+    def process_broadcast_element(self, value: Any, ctx: Any) -> Iterator[bytes]:
+        """Take a record of a shared stream."""
+        if self.shared is None:
+            self._restore(ctx)
+        envelope = value[1]
+        record = record_of(envelope)
+        refused = self._take(record)
+        if refused is None:
+            ctx.get_broadcast_state(SHARED_STATE).put(f"{record.stream}/{record.key}", envelope)
+            return iter(())
+        # Every instance reads every shared record; one of them says what is wrong with it.
+        return self.steps.given_out((refused,) if refused and self.reports else ())
+
+    def on_timer(self, timestamp: int, ctx: Any) -> Iterator[bytes]:
+        """Take a timer."""
+        if self.shared is None:
+            self._restore(ctx)
+        key = ctx.get_current_key()
+        emits = self.steps.woken(key, timestamp, ctx.timer_service(), self._view)
+        return self.steps.given_out(emits)
+
+    def _delete_picture(self, record: RawRecord) -> None:
+        try:
+            picture_id = getattr(record.value, "picture_id", None)
+        except PhoError:
+            return
+        if picture_id and self.pictures is not None:
+            self.pictures.delete(picture_id)
+
+    @property
+    def _view(self) -> Shared:
+        assert self.shared is not None  # noqa: S101 - restored before any step
+        return self.shared.view
+
+    def _restore(self, ctx: Any) -> None:
+        self.shared = SharedStreams(self.steps.one_key.part.broadcasts)
+        kept = [bytes(envelope) for _, envelope in ctx.get_broadcast_state(SHARED_STATE).items()]
+        records = [record_of(envelope) for envelope in (kept or self.initial)]
+        # The configurations of a loop in the order of their log: the last one holds.
+        for record in sorted(records, key=lambda r: (r.stream, r.partition, r.offset)):
+            self._take(record)
+
+    def _take(self, record: RawRecord) -> Emit | None | bool:
+        """Return None where it was taken, False for a repeat, else its dead letter."""
+        assert self.shared is not None  # noqa: S101 - called after it was made
+        place = (record.stream, record.partition)
+        if record.offset <= self.through.get(place, -1):
+            return False
+        self.through[place] = record.offset
+        try:
+            self.shared.take(record)
+        except (PhoError, AttributeError) as error:
+            aside = Aside(record, type(error).__name__, str(error))
+            return Emit(side_of(aside), "dead-letters", record.key)
+        return None

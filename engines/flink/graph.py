@@ -1,0 +1,142 @@
+"""The dataflow as Flink's graph: sources, keyed functions, one sink; each with its uid for ever."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyflink.common import Duration, Types, WatermarkStrategy
+from pyflink.datastream import DataStream, KeyedStream, StreamExecutionEnvironment
+from pyflink.datastream.connectors.base import DeliveryGuarantee
+from pyflink.datastream.connectors.kafka import KafkaSink, KafkaSource
+from pyflink.java_gateway import get_gateway
+from pyflink.util.java_utils import get_j_env_configuration, to_jarray
+
+from engines.flink.functions import BYTES, SHARED_STATE, KeyedFunction, SharingFunction, part_named
+from engines.flink.learning import LearnFunction
+from engines.flink.settings import JobSettings
+from engines.flink.wire import PLACES, envelope_of, topics
+from engines.one_key import RawRecord
+from pipelines.topology import greeting_loop
+from schemas.codec import current
+
+SHARED_IDLE_MS = 1_000
+"""A shared stream that says nothing for so long holds no timer back; event streams have Ticks."""
+_KEYED = Types.ROW([Types.STRING(), BYTES])
+
+
+class Graph:
+    """Builds a job on an environment.
+
+    Parameters
+    ----------
+    env : StreamExecutionEnvironment
+        With the jars already added.
+    settings : JobSettings
+        What the job was told.
+    """
+
+    def __init__(self, env: StreamExecutionEnvironment, settings: JobSettings) -> None:
+        self.env = env
+        self.settings = settings
+        self._jvm = get_gateway().jvm
+
+    def mode(self, name: str) -> None:
+        """Choose how Python runs in the operators built next: ``thread`` or ``process``.
+
+        Not public: PyFlink means it for a whole job, but asks each operator when it is built.
+        """
+        configuration = get_j_env_configuration(self.env._j_stream_execution_environment)  # noqa: SLF001
+        configuration.setString("python.execution-mode", name)
+
+    def source(self, name: str, streams: tuple[str, ...], *, shared: bool = False) -> DataStream:
+        """Read some streams as rows of key and envelope; Ticks only move the watermark."""
+        settings = self.settings
+        offsets = self._jvm.org.apache.flink.connector.kafka.source.enumerator.initializer
+        initializer = offsets.OffsetsInitializer
+        start = initializer.latest() if settings.start == "latest" else initializer.earliest()
+        builder = KafkaSource.builder()
+        j_builder = builder._j_builder  # noqa: SLF001 - has no public deserializer of records
+        j_builder.setBootstrapServers(settings.servers)
+        # Names the reader for Kafka's own tools; positions are the checkpoint's.
+        j_builder.setGroupId(f"pho.{settings.prefix or 'loop'}.{name}")
+        j_builder.setTopics(self._strings(topics(settings.prefix, streams)))
+        j_builder.setStartingOffsets(start)
+        j_builder.setDeserializer(self._jvm.pho.LogRecords(self._strings(self._topics)))
+        # A transaction of another writer must not be read before it is whole.
+        options = {"isolation.level": "read_committed", **settings.kafka}
+        for option, value in options.items():
+            j_builder.setProperty(option, value)
+        watermarks = WatermarkStrategy.for_monotonous_timestamps()
+        if shared:
+            watermarks = watermarks.with_idleness(Duration.of_millis(SHARED_IDLE_MS))
+        rows = self.env.from_source(builder.build(), watermarks, f"{name} input", _KEYED)
+        rows.uid(f"{name}.source")
+        if shared:
+            return rows
+        headers = self._strings(list(self._tick_headers))
+        kept = rows._j_data_stream.filter(self._jvm.pho.NoTicks(headers))  # noqa: SLF001
+        return DataStream(kept).name(f"{name} without ticks").uid(f"{name}.no_ticks")
+
+    def sink(self, name: str, emitted: DataStream) -> None:
+        """Write what an operator gave out, at least once: ids make repeats harmless."""
+        serializer = self._jvm.pho.Emitted(self._strings(self._topics))
+        builder = self._jvm.org.apache.flink.connector.kafka.sink.KafkaSink.builder()
+        builder.setBootstrapServers(self.settings.servers)
+        builder.setRecordSerializer(serializer)
+        builder.setDeliveryGuarantee(
+            DeliveryGuarantee.AT_LEAST_ONCE._to_j_delivery_guarantee()  # noqa: SLF001
+        )
+        # acks=all and order within a partition; a batch waits 1 ms: 10 records a request under
+        # load, where each alone halves the rate.
+        options = {"acks": "all", "enable.idempotence": "true", "linger.ms": "1"}
+        for option, value in {**options, **self.settings.kafka}.items():
+            builder.setProperty(option, value)
+        emitted.sink_to(KafkaSink(builder.build())).name(f"{name} output").uid(f"{name}.sink")
+
+    def keyed(self, rows: DataStream) -> KeyedStream:
+        """Key rows by their first field, in the JVM: `key_by` would ask Python for each record."""
+        key_type = Types.ROW([Types.STRING()]).get_java_type_info()
+        keyed = rows._j_data_stream.keyBy(self._jvm.KeyByKeySelector(), key_type)  # noqa: SLF001
+        return KeyedStream(keyed, _KEYED, rows)
+
+    def operator(self, name: str) -> None:
+        """Add a keyed operator with its source and its sink."""
+        part = part_named(name)
+        rows = self.keyed(self.source(name, part.inputs))
+        if part.broadcasts:
+            streams = tuple(broadcast.stream for broadcast in part.broadcasts)
+            shared = self.source(f"{name}.shared", streams, shared=True).broadcast(SHARED_STATE)
+            function = SharingFunction(name, self._initial(), self.settings.pictures)
+            emitted = rows.connect(shared).process(function, BYTES)
+        elif name == "learn":
+            emitted = rows.process(LearnFunction(), BYTES)
+        else:
+            emitted = rows.process(KeyedFunction(name), BYTES)
+        emitted.name(name).uid(name)
+        self.sink(name, emitted)
+
+    @property
+    def _topics(self) -> list[str]:
+        return topics(self.settings.prefix, PLACES)
+
+    @property
+    def _tick_headers(self) -> tuple[str, ...]:
+        return self.settings.tick_headers or (current("Tick").header.hex(),)
+
+    def _initial(self) -> tuple[bytes, ...]:
+        return tuple(
+            envelope_of(RawRecord(stream, key, at_ms, bytes.fromhex(value), offset, partition))
+            for stream, key, partition, offset, at_ms, value in self.settings.initial
+        )
+
+    def _strings(self, texts: list[str]) -> Any:
+        return to_jarray(self._jvm.String, texts)
+
+
+def loop_job(env: StreamExecutionEnvironment, settings: JobSettings) -> None:
+    """Build the job `loop`: the keyed operators, in thread mode."""
+    graph = Graph(env, settings)
+    graph.mode("thread")
+    for part in greeting_loop().keyed:
+        if part.name in settings.operators:
+            graph.operator(part.name)

@@ -1,0 +1,60 @@
+"""What the jobs are told: plain values, written as JSON by `pho submit` and read on the cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from pipelines.topology import PICTURE_TTL_MS
+
+
+class JobSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything a job needs to know; nothing of it is secret but `kafka`."""
+
+    servers: str
+    """The brokers, ``host:port`` separated by commas."""
+    prefix: str = ""
+    """What the topics' names begin with."""
+    kafka: dict[str, str] = {}
+    """Further options of Kafka's own Java client: security, time limits."""
+    operators: tuple[str, ...] = ("decide", "greet", "join", "learn")
+    """The operators of the loop that this job runs."""
+    parallelism: int = 1
+    """Parallel instances of each operator."""
+    checkpoint_interval_ms: int = 1_000
+    """Time between two checkpoints, ms: so much is done again after a failure."""
+    restart_attempts: int = -1
+    """Restarts after failures; -1: always, with growing pauses; 0: none."""
+    start: str = "earliest"
+    """Where a job without a savepoint begins to read: ``earliest`` or ``latest``."""
+    initial: tuple[tuple[str, str, int, int, int, str], ...] = ()
+    """The newest shared records there were at submission: stream, key, partition, offset, log time
+    (ms), bytes as hexadecimal digits."""
+    tick_headers: tuple[str, ...] = ()
+    """How a Tick's bytes begin, hexadecimal digits, in each format it may be written in."""
+    pictures: str = ""
+    """Folder of the pictures in flight; empty: all kiosks analyse by themselves."""
+    models: str = ""
+    """Folder of the models; empty: the user's cache on the worker."""
+    analyser: str = "local"
+    """Who looks at pictures: ``local``, or ``slow`` (a stand-in for load tests)."""
+    concurrency: int = 2
+    """Pictures analysed at once, by each parallel instance."""
+    time_limit_ms: int = 5_000
+    """One picture may take this long, ms."""
+    tries: int = 3
+    """Calls for one picture."""
+    picture_ttl_ms: int = PICTURE_TTL_MS
+    """A frame older than this is answered ``expired``, ms."""
+
+
+def read_settings(path: Path) -> JobSettings:
+    """Read what `pho submit` wrote."""
+    return msgspec.json.decode(path.read_bytes(), type=JobSettings)
+
+
+def write_settings(settings: JobSettings, path: Path) -> None:
+    """Write what the job will read; readable by nobody else, since passwords may stand in it."""
+    path.touch(mode=0o600)
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(settings)))
