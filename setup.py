@@ -31,7 +31,7 @@ CORE = (
 EXTRAS = {
     # OpenCV 5 drops the 4.x names that the camera and the local analyser use.
     "vision": ["opencv-python-headless>=4.10,<5", "ai-edge-litert>=2.0"],
-    "kafka": ["kafka-python>=2.2"],
+    "kafka": ["kafka-python>=3.0.12,<4", "confluent-kafka>=2.16"],
     "aws": ["boto3>=1.35"],
     # PyFlink must be the cluster's own version; it holds numpy below 2.2 and River at 0.23.
     "flink": ["apache-flink==2.2.1"],
@@ -42,6 +42,7 @@ EXTRAS = {
         "mypy>=1.15",
         "pytest>=8.3",
         "pytest-timeout>=2.3",
+        "PyYAML>=6.0",
         "ruff>=0.9",
         # From 70.1 on setuptools builds wheels by itself.
         "setuptools>=77",
@@ -56,7 +57,12 @@ setup(
     # Without this an editable install is an import hook, which no type checker can follow.
     package_dir={"": "."},
     packages=find_packages(include=[*PACKAGES, *(f"{name}.*" for name in PACKAGES)]),
-    package_data={"schemas": ["avro/*.avsc"], "serving": ["*.toml"]},
+    package_data={
+        "connectors": ["*.sha256"],
+        "engines": ["flink/java/pho/*.java"],
+        "schemas": ["avro/*.avsc"],
+        "serving": ["*.toml"],
+    },
     install_requires=list(CORE),
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["pho = serving.cli:main"]},

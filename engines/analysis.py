@@ -15,7 +15,8 @@ from pipelines.topology import PICTURE_TTL_MS
 from schemas.errors import AnalysisError, PictureMissing, PictureUnreadable
 from schemas.frames import FrameAnalyzed, FrameCaptured
 
-_RETRY_PAUSE_S = 0.05
+RETRY_PAUSE_S = 0.05
+"""Pause before the second call for a picture, s; it grows with each."""
 
 
 class FrameAnswerer:
@@ -188,7 +189,7 @@ class Calls:
                 call.answer = self.answerer(call.record, call.shared)
             except AnalysisError as error:
                 call.error = f"{error} (asked {call.tries} times)"
-                time.sleep(_RETRY_PAUSE_S * call.tries)
+                time.sleep(RETRY_PAUSE_S * call.tries)
             except Exception as error:  # noqa: BLE001 - a frame always gets an answer
                 call.error = f"the analyser failed: {type(error).__name__}: {error}"
                 return

@@ -6,6 +6,7 @@ import time
 from typing import Protocol
 
 from connectors.embedded_log import EmbeddedLog
+from connectors.logs import Log
 from connectors.pictures import FolderPictures
 from engines.embedded import EmbeddedEngine
 from pipelines.topology import PICTURE_TTL_MS, TICK_INTERVAL_MS, tick_tail_ms
@@ -25,7 +26,7 @@ _RESTING_AFTER_S = 30.0
 TICKER = "embedded"
 
 
-def configure(log: EmbeddedLog, loops: tuple[LoopConfigured, ...]) -> list[str]:
+def configure(log: Log, loops: tuple[LoopConfigured, ...]) -> list[str]:
     """Put configurations that changed into the log: first where `learn` reads, then for all.
 
     Returns
@@ -35,12 +36,16 @@ def configure(log: EmbeddedLog, loops: tuple[LoopConfigured, ...]) -> list[str]:
     """
     newest = hashes_in_force(log)
     changed = [loop for loop in loops if newest.get(loop.loop_id) != loop.config_hash]
-    for loop in changed:
-        log.append_all([("outcomes", loop), ("loops", loop)])
+    if not changed:
+        return []
+    # Two appends, since only within a partition is one a promise of order. A process that ends
+    # between them appends both again at its next start; `learn` takes the second as a repeat.
+    log.append_all([("outcomes", loop) for loop in changed])
+    log.append_all([("loops", loop) for loop in changed])
     return [loop.loop_id for loop in changed]
 
 
-def hashes_in_force(log: EmbeddedLog) -> dict[str, str]:
+def hashes_in_force(log: Log) -> dict[str, str]:
     """Return the hash of the newest configuration of each loop the log knows.
 
     Bytes that are no configuration are passed over: the engine makes a dead letter of them, and

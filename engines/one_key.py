@@ -120,15 +120,15 @@ class OneKey:
         return emits
 
     def _event(self, memory: Memory, record: RawRecord, shared: Shared, emits: list[Emit]) -> None:
-        refused = _refusal(record)
+        refused = refusal(record)
         if refused is None:
             try:
                 _done(memory, self.part.operator.on_event(memory.state, record, shared), emits)
             except (PhoError, ValueError, ArithmeticError, LookupError) as error:
                 text = f"{self.part.name} cannot take it: {type(error).__name__}: {error}"
-                emits.append(_dead_letter(record, "poison", text))
+                emits.append(dead_letter(record, "poison", text))
         elif record.stream in self._reports:
-            emits.append(_dead_letter(record, *refused))
+            emits.append(dead_letter(record, *refused))
 
     # Bytes
 
@@ -182,7 +182,7 @@ def _done(memory: Memory, step: Step[Any], emits: list[Emit]) -> None:
     emits.extend(step.emits)
 
 
-def _refusal(record: RawRecord) -> tuple[str, str] | None:
+def refusal(record: RawRecord) -> tuple[str, str] | None:
     """Return why a record cannot be taken, reason and error; None: it can."""
     try:
         value = record.value
@@ -202,5 +202,6 @@ def _refusal(record: RawRecord) -> tuple[str, str] | None:
     return None
 
 
-def _dead_letter(record: RawRecord, reason: str, error: str) -> Emit:
+def dead_letter(record: RawRecord, reason: str, error: str) -> Emit:
+    """Put a record aside, whole."""
     return Emit(side_of(Aside(record, reason, error)), DEAD_LETTERS, record.key)

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter as Tally
+from collections.abc import Iterator
 from typing import Any
 
+from pyflink.datastream.functions import ProcessFunction, RuntimeContext
+
+from engines.flink.metrics import COUNTERS, GROUP
+from schemas.frames import Status
 from schemas.streams import DEAD_LETTERS, LATE, UNMATCHED
 
-FLUSH_EVERY = 64
-"""Events between two reports: at a hundred events a second the metric lags half a second."""
+REPORT_EVERY_S = 0.5
+"""Time between two reports: an alarm on no decisions must not sound on a quiet morning."""
+_LOOK_EVERY = 16
 _ASIDE = {DEAD_LETTERS: "dead_letters", LATE: "late", UNMATCHED: "unmatched"}
+
+STATUSES: tuple[Status, ...] = ("ok", "no_face", "failed", "expired", "refused")
+"""How a frame may be answered, in the order of the byte that `AnalyzeFunction` puts before it."""
+DEAD = len(STATUSES)
+"""That byte where the frame could not be read."""
 
 
 class Counting:
@@ -23,19 +35,28 @@ class Counting:
         Name of the operator.
     """
 
-    def __init__(self, context: Any, operator: str) -> None:
-        self._group = context.get_metrics_group().add_group("pho")
-        self._operator = operator
-        self._counters: dict[str, Any] = {}
+    def __init__(self, context: RuntimeContext, operator: str) -> None:
+        group = context.get_metrics_group().add_group(GROUP)
+        self._counters: dict[str, Any] = {
+            name.removeprefix(f"{operator}_"): group.counter(name)
+            for name in COUNTERS
+            if name.startswith(f"{operator}_")
+        }
         self._tally: Tally[str] = Tally()
-        for name in ("events", *_ASIDE.values()):
-            self._counter(name)
+        self._reported_s = 0.0
 
     def event(self) -> None:
         """Count a record taken."""
-        self._tally["events"] += 1
-        if self._tally["events"] >= FLUSH_EVERY:
-            self.flush()
+        tally = self._tally
+        tally["events"] += 1
+        # The clock is asked for now and then only; the first records of a quiet stretch at once.
+        if tally["events"] >= _LOOK_EVERY or not self._reported_s:
+            self._report()
+
+    def tick(self) -> None:
+        """Report what was counted, if that is long ago."""
+        if self._tally:
+            self._report()
 
     def emitted(self, stream: str) -> None:
         """Count a record given out, where it left the main way."""
@@ -44,15 +65,30 @@ class Counting:
 
     def count(self, name: str) -> None:
         """Count something that is rare, at once."""
-        self._counter(name).inc(1)
+        self._counters[name].inc(1)
 
-    def flush(self) -> None:
-        """Report what was counted."""
+    def _report(self) -> None:
+        now_s = time.monotonic()
+        if now_s - self._reported_s < REPORT_EVERY_S:
+            return
+        self._reported_s = now_s
         for name, number in self._tally.items():
-            self._counter(name).inc(number)
+            self._counters[name].inc(number)
         self._tally.clear()
 
-    def _counter(self, name: str) -> Any:
-        if name not in self._counters:
-            self._counters[name] = self._group.counter(f"{self._operator}_{name}")
-        return self._counters[name]
+
+class CountAnswers(ProcessFunction):  # type: ignore[misc]
+    """Counts what `analyze` answered, and takes off the byte that says how."""
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        """Begin on a worker."""
+        self.counters = Counting(runtime_context, "analyze")
+
+    def process_element(self, value: bytes, ctx: ProcessFunction.Context) -> Iterator[bytes]:
+        """Count one answer."""
+        self.counters.event()
+        if value[0] == DEAD:
+            self.counters.count("dead_letters")
+        elif STATUSES[value[0]] in ("failed", "expired"):
+            self.counters.count(STATUSES[value[0]])
+        yield value[1:]

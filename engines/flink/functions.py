@@ -29,7 +29,7 @@ from pipelines.operators import Aside, Emit, Keyed, Shared
 from pipelines.topology import greeting_loop
 from schemas.codec import encode
 from schemas.errors import PhoError
-from schemas.streams import key_of
+from schemas.streams import DEAD_LETTERS, key_of
 
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
 """Bytes between operators, and to the sink."""
@@ -125,6 +125,7 @@ class Steps:
 
     def woken(self, key: str, at_ms: int, timers: Any, shared: Shared) -> list[Emit]:
         """Log time is complete through a time that a timer was set for."""
+        self.counters.tick()
         memory, armed_ms = self.remembered(key)
         emits = self.one_key.advance(memory, at_ms, shared)
         self.remember(key, memory, NEVER_MS if armed_ms <= at_ms else armed_ms, timers)
@@ -196,7 +197,7 @@ class SharingFunction(KeyedBroadcastProcessFunction):  # type: ignore[misc]
         self.steps.begin(runtime_context)
         self.shared: SharedStreams | None = None
         self.through: dict[tuple[str, int], int] = {}
-        self.reports = runtime_context.get_index_of_this_subtask() == 0
+        self.reports = _is_first(runtime_context)
         self.pictures = FolderPictures(Path(self.folder)) if self.folder else None
 
     def process_element(self, value: bytes, ctx: Any) -> Iterator[bytes]:
@@ -220,7 +221,7 @@ class SharingFunction(KeyedBroadcastProcessFunction):  # type: ignore[misc]
             ctx.get_broadcast_state(SHARED_STATE).put(f"{record.stream}/{record.key}", envelope)
             return iter(())
         # Every instance reads every shared record; one of them says what is wrong with it.
-        return self.steps.given_out((refused,) if refused and self.reports else ())
+        return self.steps.given_out(refused if self.reports else ())
 
     def on_timer(self, timestamp: int, ctx: Any) -> Iterator[bytes]:
         """Take a timer."""
@@ -251,16 +252,25 @@ class SharingFunction(KeyedBroadcastProcessFunction):  # type: ignore[misc]
         for record in sorted(records, key=lambda r: (r.stream, r.partition, r.offset)):
             self._take(record)
 
-    def _take(self, record: RawRecord) -> Emit | None | bool:
+    def _take(self, record: RawRecord) -> Emit | bool | None:
         """Return None where it was taken, False for a repeat, else its dead letter."""
         assert self.shared is not None  # noqa: S101 - called after it was made
         place = (record.stream, record.partition)
         if record.offset <= self.through.get(place, -1):
-            return False
+            return ()
         self.through[place] = record.offset
         try:
             self.shared.take(record)
         except (PhoError, AttributeError) as error:
             aside = Aside(record, type(error).__name__, str(error))
-            return Emit(side_of(aside), "dead-letters", record.key)
+            return (Emit(side_of(aside), DEAD_LETTERS, record.key),)
         return None
+
+
+def _is_first(context: RuntimeContext) -> bool:
+    """Return whether this is the first of the parallel instances.
+
+    `get_index_of_this_subtask` is broken in thread mode of 2.2: it asks for what Flink 2 moved.
+    """
+    inner = context._runtime_context  # noqa: SLF001
+    return int(inner.getTaskInfo().getIndexOfThisSubtask()) == 0

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyflink.common import Duration, Types, WatermarkStrategy
-from pyflink.datastream import DataStream, KeyedStream, StreamExecutionEnvironment
+from pyflink.common import Duration, Time, Types, WatermarkStrategy
+from pyflink.datastream import (
+    AsyncDataStream,
+    DataStream,
+    KeyedStream,
+    StreamExecutionEnvironment,
+)
 from pyflink.datastream.connectors.base import DeliveryGuarantee
 from pyflink.datastream.connectors.kafka import KafkaSink, KafkaSource
 from pyflink.java_gateway import get_gateway
 from pyflink.util.java_utils import get_j_env_configuration, to_jarray
 
+from engines.flink.analysing import AnalyzeFunction
+from engines.flink.counting import CountAnswers
 from engines.flink.functions import BYTES, SHARED_STATE, KeyedFunction, SharingFunction, part_named
+from engines.flink.kafka import java_options
 from engines.flink.learning import LearnFunction
 from engines.flink.settings import JobSettings
 from engines.flink.wire import PLACES, envelope_of, topics
@@ -63,7 +71,7 @@ class Graph:
         j_builder.setStartingOffsets(start)
         j_builder.setDeserializer(self._jvm.pho.LogRecords(self._strings(self._topics)))
         # A transaction of another writer must not be read before it is whole.
-        options = {"isolation.level": "read_committed", **settings.kafka}
+        options = {"isolation.level": "read_committed", **java_options(settings.security)}
         for option, value in options.items():
             j_builder.setProperty(option, value)
         watermarks = WatermarkStrategy.for_monotonous_timestamps()
@@ -89,7 +97,7 @@ class Graph:
         # acks=all and order within a partition; a batch waits 1 ms: 10 records a request under
         # load, where each alone halves the rate.
         options = {"acks": "all", "enable.idempotence": "true", "linger.ms": "1"}
-        for option, value in {**options, **self.settings.kafka}.items():
+        for option, value in {**options, **java_options(self.settings.security)}.items():
             builder.setProperty(option, value)
         emitted.sink_to(KafkaSink(builder.build())).name(f"{name} output").uid(f"{name}.sink")
 
@@ -131,6 +139,26 @@ class Graph:
 
     def _strings(self, texts: list[str]) -> Any:
         return to_jarray(self._jvm.String, texts)
+
+
+def analyze_job(env: StreamExecutionEnvironment, settings: JobSettings) -> None:
+    """Build the job `analyze`: asynchronous calls, which PyFlink makes in processes only."""
+    graph = Graph(env, settings)
+    graph.mode("process")
+    frames = graph.source("analyze", ("frames",))
+    answers = AsyncDataStream.unordered_wait(
+        frames,
+        AnalyzeFunction(settings),
+        # The limit stands in the function: PyFlink would start a thread for each call.
+        Time.milliseconds(0),
+        capacity=max(settings.concurrency * 4, 100),
+        output_type=BYTES,
+    )
+    answers.name("analyze").uid("analyze")
+    # What is counted in a process is never reported (engines/flink/metrics.py).
+    graph.mode("thread")
+    counted = answers.process(CountAnswers(), BYTES).name("analyze counted").uid("analyze.counted")
+    graph.sink("analyze", counted)
 
 
 def loop_job(env: StreamExecutionEnvironment, settings: JobSettings) -> None:

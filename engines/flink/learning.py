@@ -1,4 +1,4 @@
-"""learn as a PyFlink function: each outcome once, and at most one snapshot in 100 ms of log time."""
+"""learn as a PyFlink function: each outcome once, one snapshot in 100 ms of log time at most."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
 
 from engines.flink.functions import STATE_BYTES, Steps
 from engines.flink.wire import record_of
-from engines.one_key import RawRecord, side_of
+from engines.one_key import RawRecord
 from pipelines.learn import newest_snapshots
 from pipelines.operators import Aside, Emit, Shared
 from schemas.errors import PhoError

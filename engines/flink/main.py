@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
+import msgspec
 from pyflink.common import Configuration
 from pyflink.datastream import CheckpointingMode, StreamExecutionEnvironment
 
-from engines.flink.graph import loop_job
-from engines.flink.settings import JobSettings, read_settings
+from connectors.logs import Row
+from engines.flink.graph import analyze_job, loop_job
+from engines.flink.kafka import open_log
+from engines.flink.settings import JobSettings, checkpoint_folder, job_name, read_settings
+from pipelines.topology import greeting_loop
+from schemas.codec import decode
+from schemas.errors import PhoError
+from schemas.streams import STREAMS
 
-JOBS = {"loop": loop_job}
+JOBS = {"analyze": analyze_job, "loop": loop_job}
+"""The jobs, each with an execution mode of its own."""
 
 
 def environment(
@@ -41,16 +50,47 @@ def environment(
     return env
 
 
+def with_initial(settings: JobSettings) -> JobSettings:
+    """Return settings with the newest shared records, read to their present end."""
+    if settings.initial:
+        return settings
+    log = open_log(settings)
+    broadcasts = {broadcast.stream: broadcast for broadcast in greeting_loop().broadcasts}
+    newest: dict[tuple[str, str], tuple[Any, Row]] = {}
+    try:
+        for row in log.scan(*broadcasts):
+            try:
+                value = decode(row.value)
+            except PhoError:
+                continue  # the job reads it too, and makes a dead letter of it
+            broadcast = broadcasts[row.stream]
+            if isinstance(value, STREAMS[row.stream].records):
+                place = (row.stream, broadcast.key(value))
+                if place not in newest or broadcast.newer(newest[place][0], value):
+                    newest[place] = value, row
+    finally:
+        log.close()
+    initial = tuple(
+        (row.stream, row.key, row.partition, row.position, row.log_time_ms, row.value.hex())
+        for _, row in newest.values()
+    )
+    return msgspec.structs.replace(settings, initial=initial)
+
+
 def main() -> None:
     """Build a job and hand it to the cluster that runs this."""
     parser = argparse.ArgumentParser(prog="python -m engines.flink.main", description=__doc__)
     parser.add_argument("job", choices=sorted(JOBS))
     parser.add_argument("--settings", type=Path, required=True)
     arguments = parser.parse_args()
-    settings = read_settings(arguments.settings)
-    env = environment(settings)
+    settings = with_initial(read_settings(arguments.settings))
+    options = {}
+    if settings.checkpoints:
+        folder = checkpoint_folder(settings.checkpoints, arguments.job, settings.prefix)
+        options["execution.checkpointing.dir"] = folder
+    env = environment(settings, options)
     JOBS[arguments.job](env, settings)
-    env.execute_async(f"pho {arguments.job} {settings.prefix}".strip())
+    env.execute_async(job_name(arguments.job, settings.prefix))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from connectors.kafka_address import KafkaSecurity
 from pipelines.topology import PICTURE_TTL_MS
 
 
@@ -16,14 +17,16 @@ class JobSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The brokers, ``host:port`` separated by commas."""
     prefix: str = ""
     """What the topics' names begin with."""
-    kafka: dict[str, str] = {}
-    """Further options of Kafka's own Java client: security, time limits."""
+    security: KafkaSecurity | None = None
+    """How clients prove who they are; None: they need not."""
     operators: tuple[str, ...] = ("decide", "greet", "join", "learn")
     """The operators of the loop that this job runs."""
     parallelism: int = 1
     """Parallel instances of each operator."""
     checkpoint_interval_ms: int = 1_000
     """Time between two checkpoints, ms: so much is done again after a failure."""
+    checkpoints: str = ""
+    """Where checkpoints are kept, as a URI; empty: where the cluster says."""
     restart_attempts: int = -1
     """Restarts after failures; -1: always, with growing pauses; 0: none."""
     start: str = "earliest"
@@ -37,8 +40,8 @@ class JobSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Folder of the pictures in flight; empty: all kiosks analyse by themselves."""
     models: str = ""
     """Folder of the models; empty: the user's cache on the worker."""
-    analyser: str = "local"
-    """Who looks at pictures: ``local``, or ``slow`` (a stand-in for load tests)."""
+    analyser: str = "connectors.local_analyser:LocalAnalyser"
+    """Who looks at pictures: a module that workers can import, a colon, and a class of it."""
     concurrency: int = 2
     """Pictures analysed at once, by each parallel instance."""
     time_limit_ms: int = 5_000
@@ -58,3 +61,13 @@ def write_settings(settings: JobSettings, path: Path) -> None:
     """Write what the job will read; readable by nobody else, since passwords may stand in it."""
     path.touch(mode=0o600)
     path.write_bytes(msgspec.json.format(msgspec.json.encode(settings)))
+
+
+def job_name(job: str, prefix: str) -> str:
+    """Return the name of a job on the cluster."""
+    return f"pho {job} {prefix}".strip()
+
+
+def checkpoint_folder(checkpoints: str, job: str, prefix: str) -> str:
+    """Return where a job keeps its checkpoints: a folder of its own, so that it is found again."""
+    return f"{checkpoints.rstrip('/')}/{prefix or 'loop'}-{job}"
