@@ -136,7 +136,8 @@ class OneKey:
         """Return a memory as bytes; empty bytes stand for a key that is forgotten."""
         if memory.is_empty:
             return b""
-        data, records = b"", ()
+        data: bytes = b""
+        records: tuple[Record, ...] = ()
         if memory.state is not None:
             data, records = self.part.operator.pack(memory.state)
         return self._pack(

@@ -5,32 +5,19 @@ from __future__ import annotations
 import platform
 import shutil
 import sqlite3
-from dataclasses import dataclass
 from typing import Literal
 
 from connectors.assets import ASSETS, asset_cache, fetch_assets, missing_assets
-from connectors.embedded_log import FILE_NAME
+from connectors.embedded_log import FILE_NAME, EmbeddedLog
 from connectors.pictures import PICTURES, FolderPictures
 from schemas.errors import PhoError
-from serving.console import VISION_CURE, err, open_existing, vision_is_installed
+from serving import kafka_checkup
+from serving.console import VISION_CURE, err, vision_is_installed
+from serving.findings import Finding, ledger_finding
 from serving.ledger import read_ledger
 from serving.settings import Settings
 
 _ROOM_BYTES = 200_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at."""
-
-    what: str
-    """What."""
-    state: Literal["ok", "missing", "broken"]
-    """How it is."""
-    text: str
-    """What was found."""
-    cure: str = ""
-    """What to do about it."""
 
 
 def fetch(settings: Settings, *, quiet: bool) -> None:
@@ -50,8 +37,9 @@ def fetch(settings: Settings, *, quiet: bool) -> None:
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """Look at everything PHO needs, and touch nothing."""
-    return [_python(), _models(settings), _cameras(settings), _room(settings), *_log(settings)]
+    """Look at everything PHO needs; on Kafka one Tick is appended, to measure the clocks."""
+    log = kafka_checkup.examine(settings) if settings.log.address else _log(settings)
+    return [_python(), _models(settings), _cameras(settings), _room(settings), *log]
 
 
 def _python() -> Finding:
@@ -96,7 +84,7 @@ def _log(settings: Settings) -> list[Finding]:
     if not (settings.data / FILE_NAME).exists():
         return [Finding("log", "ok", f"none in {settings.data} yet")]
     try:
-        log = open_existing(settings)
+        log = EmbeddedLog(settings.data, synchronous=settings.log.synchronous)
         verdict = str(log.db.execute("PRAGMA quick_check").fetchone()[0])
         book = read_ledger(log)
     except (PhoError, sqlite3.DatabaseError) as error:
@@ -105,10 +93,7 @@ def _log(settings: Settings) -> list[Finding]:
     whole = verdict == "ok"
     state: Literal["ok", "broken"] = "ok" if whole else "broken"
     findings = [Finding("log", state, f"{settings.data / FILE_NAME}: {verdict}")]
-    if book.balanced:
-        findings.append(Finding("ledger", "ok", f"{book.decisions} decisions, balanced"))
-    else:
-        findings.append(Finding("ledger", "broken", book.problems[0], "pho ledger shows them all"))
+    findings.append(ledger_finding(book))
     folder = settings.data / PICTURES
     left = len(FolderPictures(folder).ids()) if folder.exists() else 0
     findings.append(Finding("pictures", "ok", f"{left} in flight"))

@@ -10,7 +10,14 @@ import typer
 from rich.markup import escape
 
 from schemas.errors import PhoError
-from serving import look_commands, play_commands
+from serving import (
+    history_commands,
+    kafka_commands,
+    look_commands,
+    play_commands,
+    submit_commands,
+    topic_commands,
+)
 from serving.console import err
 
 EXIT_FAILED = 1
@@ -27,6 +34,10 @@ app = typer.Typer(
 )
 play_commands.register(app)
 look_commands.register(app)
+topic_commands.register(app)
+kafka_commands.register(app)
+submit_commands.register(app)
+history_commands.register(app)
 
 
 @app.callback()

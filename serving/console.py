@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from connectors.embedded_log import FILE_NAME, EmbeddedLog
-from schemas.errors import ResourceError, UsageError
-from serving.settings import Settings
+from schemas.errors import ResourceError
+
+Progressed = Callable[[int, int], None]
+"""Told how many of how many are done."""
 
 out = Console()
 err = Console(stderr=True)
 
 Data = Annotated[
-    Path | None, typer.Option("--data", help="Folder of the log.", show_default="pho-data")
+    Path | None, typer.Option("--data", help="Folder of log and pictures.", show_default="pho-data")
+]
+LogAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--log", help="A log on Kafka: kafka://HOST:PORT/PREFIX.", show_default="in the folder"
+    ),
 ]
 Config = Annotated[Path | None, typer.Option("--config", help="Settings file instead of pho.toml.")]
 AsJson = Annotated[
@@ -58,15 +68,10 @@ def print_json(document: Any) -> None:
     sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
-def open_existing(settings: Settings) -> EmbeddedLog:
-    """Open the log of a folder that must have one.
-
-    Raises
-    ------
-    UsageError
-        When the folder holds no log: looking must not make one.
-    """
-    if not (settings.data / FILE_NAME).exists():
-        problem = f"{settings.data} holds no log"
-        raise UsageError(problem, "Name its folder with --data, or make one: pho demo --data DIR")
-    return EmbeddedLog(settings.data, synchronous=settings.log.synchronous)
+@contextmanager
+def bar(what: str, *, quiet: bool) -> Iterator[Progressed]:
+    """Show a progress bar on standard error, and give what moves it."""
+    columns = (TextColumn(f"[bold]{what}[/]"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=err, disable=quiet) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from connectors.embedded_log import EmbeddedLog
+from connectors.logs import Log
 from schemas.codec import decode
 from schemas.decisions import DecisionMade
 from schemas.errors import RecordError
@@ -56,13 +56,21 @@ class _Book:
     results: dict[str, tuple[str, int]] = field(default_factory=dict)
     again: dict[str, str] = field(default_factory=dict)
     deferred: set[str] = field(default_factory=set)
-    shown: set[str] = field(default_factory=set)
+    shown: dict[str, int] = field(default_factory=dict)
 
 
-def read_ledger(log: EmbeddedLog) -> Ledger:
-    """Count what the log says of every decision."""
+def read_ledger(log: Log) -> Ledger:
+    """Count what the log says of every decision.
+
+    Raises
+    ------
+    LogUnavailable
+        When the log cannot be read.
+    """
     book = _Book()
     refused = 0
+    # Asked first: whatever was due by now has been closed by the time its outcome is looked for.
+    complete_ms = log.complete_through_ms()
     for row in log.scan("decisions", "impressions", "outcomes", "analyses"):
         try:
             value = decode(row.value)
@@ -73,15 +81,17 @@ def read_ledger(log: EmbeddedLog) -> Ledger:
         if row.stream == "decisions":
             _decision(book, value, row.log_time_ms)
         elif row.stream == "impressions":
-            _shown(book, value.decision_id, row.log_time_ms)
+            # By its own time, not by its turn: two brokers' clocks may put it before its decision.
+            first_ms = book.shown.setdefault(value.decision_id, row.log_time_ms)
+            book.shown[value.decision_id] = min(first_ms, row.log_time_ms)
         elif row.stream == "analyses":
             refused += value.status == "refused"
         elif isinstance(value, OutcomeClosed):
             _closed(book, value, hash(row.value))
+    _open_at_impressions(book)
     counts = log.counts()
-    newest_ms = log.newest_log_time_ms()
     open_ids = book.deadlines.keys() - book.results.keys()
-    problems = tuple(_problems(book, newest_ms, open_ids))
+    problems = tuple(_problems(book, complete_ms, open_ids))
     results = Counter(result for result, _ in book.results.values())
     return Ledger(
         decisions=len(book.deadlines),
@@ -113,12 +123,12 @@ def _decision(book: _Book, decision: DecisionMade, log_time_ms: int) -> None:
         book.deferred.add(choice.decision_id)
 
 
-def _shown(book: _Book, decision_id: str, log_time_ms: int) -> None:
-    if decision_id not in book.deferred or decision_id in book.shown:
-        return
-    if log_time_ms <= book.deadlines[decision_id]:
-        book.shown.add(decision_id)
-        book.deadlines[decision_id] = log_time_ms + book.windows[decision_id]
+def _open_at_impressions(book: _Book) -> None:
+    """Move the deadline of what was shown in time: its window opened then."""
+    for decision_id in book.deferred:
+        shown_ms = book.shown.get(decision_id)
+        if shown_ms is not None and shown_ms <= book.deadlines[decision_id]:
+            book.deadlines[decision_id] = shown_ms + book.windows[decision_id]
 
 
 def _closed(book: _Book, outcome: OutcomeClosed, bytes_hash: int) -> None:
@@ -129,7 +139,7 @@ def _closed(book: _Book, outcome: OutcomeClosed, bytes_hash: int) -> None:
         book.again[decision_id] = f"{result}, then {outcome.result}"
 
 
-def _problems(book: _Book, newest_ms: int, open_ids: set[str]) -> list[str]:
+def _problems(book: _Book, complete_ms: int, open_ids: set[str]) -> list[str]:
     problems = []
     for decision_id in book.results:
         if decision_id in book.again:
@@ -137,9 +147,9 @@ def _problems(book: _Book, newest_ms: int, open_ids: set[str]) -> list[str]:
         if decision_id not in book.deadlines:
             problems.append(f"an outcome has no decision: {decision_id}")
     problems += [
-        f"decision {decision_id} is overdue by {newest_ms - book.deadlines[decision_id]} ms; "
+        f"decision {decision_id} is overdue by {complete_ms - book.deadlines[decision_id]} ms; "
         "is the job running?"
         for decision_id in sorted(open_ids)
-        if book.deadlines[decision_id] < newest_ms
+        if book.deadlines[decision_id] < complete_ms
     ]
     return problems

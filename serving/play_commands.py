@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from connectors.clocks import WallClock
@@ -23,16 +20,26 @@ from engines.job import Job, configure
 from pipelines.analyze import Analyser
 from pipelines.topology import greeting_loop
 from schemas.errors import PictureError, UsageError
-from serving.console import AsJson, Config, Data, as_flag, err, out, print_json, require_vision
+from serving.console import (
+    AsJson,
+    Config,
+    Data,
+    LogAddress,
+    as_flag,
+    bar,
+    err,
+    out,
+    print_json,
+    require_vision,
+)
 from serving.crashes import crash_steps
+from serving.opening import refuse_kafka
 from serving.report import document, read_report, show
 from serving.settings import load
 from serving.stopping import stop_on_signals
 
 # What needs OpenCV and the models is imported where it is used: the core installs without them,
 # and commands that only look start sooner.
-
-Progressed = Callable[[int, int], None]
 
 CameraOption = Annotated[
     str | None,
@@ -53,6 +60,7 @@ def demo(
     visits: Annotated[int, typer.Option(min=1, help="Recorded visitors.")] = 600,
     seed: Annotated[int, typer.Option(help="Who comes, and how each reacts.")] = 1,
     camera: CameraOption = None,
+    log: LogAddress = None,
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
@@ -62,8 +70,10 @@ def demo(
 
     Example: pho demo --visits 600 --seed 1 --data build/demo
     """
-    flags = {"data": as_flag(data), "loops.greeting.control_share": 0.15}
+    flags = {"data": as_flag(data), "log.address": log, "loops.greeting.control_share": 0.15}
     settings = load(config, flags)
+    cure = "Name no --log, and bridge its folder: pho bridge; or play it there: make demo-flink"
+    refuse_kafka(settings, "demo", cure)
     if camera is not None and (camera.isdecimal() or "://" in camera):
         problem = f"--camera {camera} has no end"
         raise UsageError(problem, "The demo plays a FILE or FOLDER once; see `pho camera --help`")
@@ -72,7 +82,7 @@ def demo(
 
     play = demos.Play(str(Path(camera).resolve()) if camera else "recorded", seed, visits)
     the_demo = demos.Demo(settings, play)
-    with _bar("visitors" if camera is None else "pictures", quiet=as_json) as progress:
+    with bar("visitors" if camera is None else "pictures", quiet=as_json) as progress:
         the_demo.run(progress)
     report = read_report(the_demo.log, the_demo.pictures_left)
     if as_json:
@@ -83,6 +93,7 @@ def demo(
 
 def run(
     data: Data = None,
+    log: LogAddress = None,
     seconds: Annotated[float | None, typer.Option(help="Stop after so long.")] = None,
     config: Config = None,
 ) -> None:
@@ -90,20 +101,21 @@ def run(
 
     Example: pho run --data shop
     """
-    settings = load(config, {"data": as_flag(data)})
+    settings = load(config, {"data": as_flag(data), "log.address": log})
+    refuse_kafka(settings, "run", f"On Kafka Flink runs the job: pho submit --log {log or '...'}")
     require_vision()
     from connectors.local_analyser import LocalAnalyser
 
     # Before anything is said: whoever reads that the job runs may end it at once.
     stop = stop_on_signals(seconds)
     steps = crash_steps(settings.crash_at)
-    log = EmbeddedLog(settings.data, WallClock(), settings.log.synchronous, steps)
+    file = EmbeddedLog(settings.data, WallClock(), settings.log.synchronous, steps)
     pictures = FolderPictures(settings.data / PICTURES)
     analysis = settings.analysis
     flow = greeting_loop(analysis.concurrency, analysis.time_limit_ms, analysis.tries)
-    answerer = FrameAnswerer(LocalAnalyser(settings.cache), pictures, log.clock)
-    engine = EmbeddedEngine(log, flow, answerer)
-    changed = configure(log, settings.loops)
+    answerer = FrameAnswerer(LocalAnalyser(settings.cache), pictures, file.clock)
+    engine = EmbeddedEngine(file, flow, answerer)
+    changed = configure(file, settings.loops)
     for loop_id in changed:
         err.print(f"loop {loop_id}: configured")
     err.print(f"the job runs on {settings.data}; stop it with Ctrl-C", highlight=False)
@@ -111,7 +123,7 @@ def run(
         Job(engine, pictures, settings.loops).run(stop)
     finally:
         engine.close()
-        log.close()
+        file.close()
     err.print("stopped; what was in flight is asked again at the next start")
 
 
@@ -131,6 +143,7 @@ def camera(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of `recorded`.")] = 1,
     seconds: Annotated[float | None, typer.Option(help="Stop after so long.")] = None,
+    log: LogAddress = None,
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
@@ -142,6 +155,7 @@ def camera(
     """
     flags = {
         "data": as_flag(data),
+        "log.address": log,
         "camera.source": source,
         "kiosk.notice": notice,
         "kiosk.id": kiosk,
@@ -232,11 +246,3 @@ def _show_analyses(told: list[dict[str, Any]]) -> None:
             sure = f"{face['confidence']:.2f}"
             table.add_row(escape(each["picture"]), each["status"], sure, happy, strongest, ms)
     out.print(table)
-
-
-@contextmanager
-def _bar(what: str, *, quiet: bool) -> Iterator[Progressed]:
-    columns = (TextColumn(f"[bold]{what}[/]"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=err, disable=quiet) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -17,6 +17,7 @@ from rich.text import Text
 from scipy.special import stdtrit
 
 from connectors.embedded_log import EmbeddedLog
+from connectors.logs import Log
 from schemas.codec import decode
 from schemas.errors import RecordError
 from schemas.features import DAYPARTS, daypart
@@ -61,7 +62,7 @@ class Report:
     policy: PolicySnapshot | None
     """The newest policy; None: nothing was learned."""
     data: str
-    """The folder."""
+    """Where the log is: a folder, or an address on Kafka."""
 
     @property
     def control(self) -> list[float]:
@@ -74,31 +75,39 @@ class Report:
         return [outcome.reward for outcome in self.outcomes if not outcome.control]
 
 
-def read_report(log: EmbeddedLog, pictures_left: int) -> Report:
-    """Read a folder's log and say what it tells."""
-    outcomes = []
+def read_report(log: Log, pictures_left: int) -> Report:
+    """Read a log and say what it tells."""
+    # Where delivery is at least once an outcome may stand there twice; the first one holds.
+    found: dict[str, Learned] = {}
     for value in _readable(log, "outcomes"):
         if isinstance(value, OutcomeClosed) and value.learnable:
-            outcomes.append(_learned(value))
-    outcomes.sort(key=lambda outcome: outcome.decided_at_ms)
+            found.setdefault(value.choice.decision_id, _learned(value))
+    outcomes = sorted(found.values(), key=lambda outcome: outcome.decided_at_ms)
     newest = None
     for snapshot in _readable(log, "policies"):
         if not isinstance(snapshot, PolicySnapshot):
             continue
         if newest is None or (snapshot.epoch, snapshot.version) >= (newest.epoch, newest.version):
             newest = snapshot
-    greeted = log.db.execute("SELECT value FROM facts WHERE name LIKE ?", (f"{_GREETED}%",))
     return Report(
         ledger=read_ledger(log),
         outcomes=tuple(outcomes),
-        greeted_ms=tuple(sorted(float(value) for (value,) in greeted)),
+        greeted_ms=_greeted_ms(log),
         pictures_left=pictures_left,
         policy=newest,
-        data=str(log.folder),
+        data=log.name,
     )
 
 
-def _readable(log: EmbeddedLog, stream: str) -> Iterator[Any]:
+def _greeted_ms(log: Log) -> tuple[float, ...]:
+    """Return what a demo measured beside its log; there is none such on Kafka."""
+    if not isinstance(log, EmbeddedLog):
+        return ()
+    rows = log.db.execute("SELECT value FROM facts WHERE name LIKE ?", (f"{_GREETED}%",))
+    return tuple(sorted(float(value) for (value,) in rows))
+
+
+def _readable(log: Log, stream: str) -> Iterator[Any]:
     for row in log.scan(stream):
         try:
             yield decode(row.value)
@@ -285,5 +294,6 @@ def _facts(report: Report, told: dict[str, Any]) -> Table:
     table.add_row("pictures left", str(report.pictures_left))
     table.add_row("policy", f"epoch {policy['epoch']}, version {policy['version']}")
     table.add_row("data", report.data)
-    table.add_row("next", f"pho ledger --data {report.data}")
+    flag = "--log" if "://" in report.data else "--data"
+    table.add_row("next", f"pho ledger {flag} {report.data}")
     return table

@@ -35,6 +35,10 @@ PREFIX = "PHO_"
 # Read by hand in `from_environment`, not settings of the file: where models are kept, and where a
 # crash test ends the process.
 OUTSIDE_THE_FILE = ("PHO_CACHE", "PHO_CRASH_AT")
+# Taken from a variable as they stand: a password such as 12345 or "x" is no number and no string.
+_TEXTS = tuple(
+    ["kafka", name] for name in ("username", "password", "registry_username", "registry_password")
+)
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -79,7 +83,42 @@ class AnalysisSettings(_Strict, frozen=True):
 class LogSettings(_Strict, frozen=True):
     """The table [log]."""
 
+    address: str
     synchronous: Literal["FULL", "NORMAL"]
+
+
+class KafkaSettings(_Strict, frozen=True):
+    """The table [kafka]."""
+
+    client: Literal["kafka-python", "confluent"]
+    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+    mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+    username: str
+    password: str
+    ca_file: str
+    certificate_file: str
+    key_file: str
+    registry: str
+    registry_username: str
+    registry_password: str
+    delivery_timeout_ms: int
+    partitions: int
+    replication: int
+    retention_days: int
+
+    def __repr__(self) -> str:
+        # A settings object stands in tracebacks and logs; the password must not.
+        return f"KafkaSettings(client={self.client!r}, protocol={self.protocol!r}, ...)"
+
+
+class FlinkSettings(_Strict, frozen=True):
+    """The table [flink]."""
+
+    jobmanager: str
+    parallelism: int
+    python: str
+    checkpoints: str
+    checkpoint_interval_ms: int
 
 
 class _Policy(_Strict, frozen=True):
@@ -116,6 +155,8 @@ class _File(_Strict, frozen=True):
     tracker: TrackerTable
     analysis: AnalysisSettings
     log: LogSettings
+    kafka: KafkaSettings
+    flink: FlinkSettings
     loops: dict[str, _Loop]
 
 
@@ -123,7 +164,7 @@ class Settings(msgspec.Struct, frozen=True):
     """Everything PHO was told, checked."""
 
     data: Path
-    """Folder of the log, the pictures in flight and what was learned."""
+    """Folder of the pictures in flight, and of the embedded log with what was learned."""
     kiosk: KioskSettings
     """This kiosk."""
     camera: CameraSettings
@@ -133,7 +174,11 @@ class Settings(msgspec.Struct, frozen=True):
     analysis: AnalysisSettings
     """How pictures are analysed."""
     log: LogSettings
-    """How durable the log is."""
+    """Where the log is, and how durable."""
+    kafka: KafkaSettings
+    """How Kafka is spoken to, and how topics are made."""
+    flink: FlinkSettings
+    """Where the jobs run."""
     loops: tuple[LoopConfigured, ...]
     """The loops."""
     cache: Path | None = None
@@ -187,7 +232,9 @@ def load(
         _merge(tree, _read(path))
     for name, text in sorted(environment.items()):
         if name.startswith(PREFIX) and name not in OUTSIDE_THE_FILE:
-            _set(tree, name.removeprefix(PREFIX).lower().split("__"), _parsed(text), name)
+            path_of_name = name.removeprefix(PREFIX).lower().split("__")
+            value = text if path_of_name in _TEXTS else _parsed(text)
+            _set(tree, path_of_name, value, name)
     for name, value in (flags or {}).items():
         if value is not None:
             _set(tree, name.split("."), value, name)
@@ -249,6 +296,9 @@ def _checked(file: _File, cache: Path | None, crash_at: str) -> Settings:
     _positive("analysis.concurrency", file.analysis.concurrency, 1_000)
     _positive("analysis.time_limit_ms", file.analysis.time_limit_ms, PICTURE_TTL_MS)
     _positive("analysis.tries", file.analysis.tries, 10)
+    _check_kafka(file.kafka)
+    _positive("flink.parallelism", file.flink.parallelism, 128)
+    _positive("flink.checkpoint_interval_ms", file.flink.checkpoint_interval_ms, 3_600_000)
     loops = tuple(_loop(name, loop) for name, loop in file.loops.items())
     _check_place(file, loops)
     for loop in loops:
@@ -265,6 +315,8 @@ def _checked(file: _File, cache: Path | None, crash_at: str) -> Settings:
         tracker=file.tracker,
         analysis=file.analysis,
         log=file.log,
+        kafka=file.kafka,
+        flink=file.flink,
         loops=loops,
         cache=cache,
         crash_at=crash_at,
@@ -292,6 +344,26 @@ def _check_place(file: _File, loops: tuple[LoopConfigured, ...]) -> None:
         problem = f"kiosk.loop is {file.kiosk.loop!r}, which is not configured"
         cure = f"There is {', '.join(names)}; or add [loops.{file.kiosk.loop}]"
         raise SettingsError(problem, cure)
+
+
+def _check_kafka(kafka: KafkaSettings) -> None:
+    """Refuse what no broker could be reached with, and topics that cannot be."""
+    _positive("kafka.delivery_timeout_ms", kafka.delivery_timeout_ms, 3_600_000)
+    _positive("kafka.partitions", kafka.partitions, 10_000)
+    _positive("kafka.retention_days", kafka.retention_days, 36_500)
+    if not 0 <= kafka.replication <= 9:
+        problem = f"kafka.replication is {kafka.replication}"
+        raise SettingsError(problem, "It must be 1 to 9, or 0: three, or as many as brokers")
+    if kafka.protocol.startswith("SASL") != bool(kafka.mechanism):
+        problem = f"kafka.protocol is {kafka.protocol!r} and kafka.mechanism {kafka.mechanism!r}"
+        cure = "SASL takes a mechanism, such as SCRAM-SHA-512; without SASL there is none"
+        raise SettingsError(problem, cure)
+    if kafka.mechanism and not (kafka.username and kafka.password):
+        problem = f"kafka.mechanism {kafka.mechanism} needs a user and a password"
+        raise SettingsError(problem, "Set kafka.username, and the variable PHO_KAFKA__PASSWORD")
+    if bool(kafka.certificate_file) != bool(kafka.key_file):
+        problem = "kafka.certificate_file and kafka.key_file belong together"
+        raise SettingsError(problem, "Give both, or neither")
 
 
 def _positive(name: str, value: float, most: float) -> None:

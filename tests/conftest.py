@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,10 @@ import pytest
 from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# Each has an environment of its own: .venv-beam/bin/python -m pytest tests/beam
+_GUESTS = {"beam": "apache_beam", "flink": "pyflink"}
+collect_ignore = [folder for folder, package in _GUESTS.items() if not find_spec(package)]
 
 # Repeatable by default: a failure seen once is seen again. To look for new ones:
 # python -m pytest --hypothesis-profile=explore

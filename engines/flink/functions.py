@@ -23,13 +23,21 @@ from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
 from connectors.pictures import FolderPictures
 from engines.flink.counting import Counting
 from engines.flink.wire import emitted, record_of
-from engines.one_key import NEVER_MS, Memory, OneKey, RawRecord, side_of
+from engines.one_key import (
+    NEVER_MS,
+    Memory,
+    OneKey,
+    RawRecord,
+    dead_letter,
+    refusal,
+    side_of,
+)
 from engines.shared_streams import SharedStreams
 from pipelines.operators import Aside, Emit, Keyed, Shared
 from pipelines.topology import greeting_loop
 from schemas.codec import encode
 from schemas.errors import PhoError
-from schemas.streams import DEAD_LETTERS, key_of
+from schemas.streams import key_of
 
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
 """Bytes between operators, and to the sink."""
@@ -252,19 +260,20 @@ class SharingFunction(KeyedBroadcastProcessFunction):  # type: ignore[misc]
         for record in sorted(records, key=lambda r: (r.stream, r.partition, r.offset)):
             self._take(record)
 
-    def _take(self, record: RawRecord) -> Emit | bool | None:
-        """Return None where it was taken, False for a repeat, else its dead letter."""
+    def _take(self, record: RawRecord) -> tuple[Emit, ...] | None:
+        """Return None for what is the newest now, nothing for what is not, else its dead letter."""
         assert self.shared is not None  # noqa: S101 - called after it was made
         place = (record.stream, record.partition)
         if record.offset <= self.through.get(place, -1):
             return ()
         self.through[place] = record.offset
-        try:
-            self.shared.take(record)
-        except (PhoError, AttributeError) as error:
-            aside = Aside(record, type(error).__name__, str(error))
-            return (Emit(side_of(aside), DEAD_LETTERS, record.key),)
-        return None
+        refused = refusal(record)
+        if refused is not None:
+            return (dead_letter(record, *refused),)
+        self.shared.take(record)
+        self.shared.superseded.clear()  # what an engine with a log of its own would delete there
+        newest = self.shared.view[record.stream].values()
+        return None if any(value is record.value for value in newest) else ()
 
 
 def _is_first(context: RuntimeContext) -> bool:

@@ -77,18 +77,13 @@ class LocalFlink:
         return self.folder / "checkpoints"
 
     @property
-    def environment(self) -> dict[str, str]:
-        """What Flink's own scripts must find in the environment."""
-        home = flink_home()
+    def variables(self) -> dict[str, str]:
+        """What Flink's own scripts must find in the environment, the path aside."""
         java_home = Path(shutil.which(self._java) or self._java).resolve().parent.parent
-        inherited = {n: v for n, v in os.environ.items() if not n.startswith(("FLINK_", "PHO_"))}
         return {
-            **inherited,
-            # The library of the first `python` in the path is what thread mode loads.
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
-            "PYTHONPATH": os.pathsep.join(str(path) for path in self._python_path),
+            "PYTHONPATH": ":".join(str(path) for path in self._python_path),
             "JAVA_HOME": str(java_home),
-            "FLINK_HOME": str(home),
+            "FLINK_HOME": str(flink_home()),
             "FLINK_CONF_DIR": str(self.folder / "conf"),
             "FLINK_LOG_DIR": str(self.folder / "log"),
             "FLINK_PID_DIR": str(self.folder / "pid"),
@@ -168,8 +163,7 @@ class LocalFlink:
     def _start(self, name: str, script: str) -> None:
         with (self.folder / "log" / f"{name}.out").open("ab") as output:
             self.processes[name] = subprocess.Popen(  # noqa: S603 - Flink's own script
-                ["bash", str(flink_home() / "bin" / script), "start-foreground"],  # noqa: S607
-                env=self.environment,
+                flink_script(script, self.variables, "start-foreground"),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -236,6 +230,19 @@ def flink_home() -> Path:
         cure = "Install the extra in an environment of its own: pip install 'pho[flink]'"
         raise ResourceError(problem, cure)
     return Path(spec.origin).parent
+
+
+def flink_script(name: str, variables: Mapping[str, str], *arguments: str) -> list[str]:
+    """Return the command of one of Flink's scripts, with variables beside those there are.
+
+    This Python stands first in its path: the library of the first `python` is what thread mode
+    loads, and the only way to say so.
+    """
+    first = 'PATH="$1:$PATH"; shift; exec env "$@"'
+    given = [f"{variable}={value}" for variable, value in variables.items()]
+    script = str(flink_home() / "bin" / name)
+    here = str(Path(sys.executable).parent)
+    return ["bash", "-c", first, "bash", here, *given, "bash", script, *arguments]
 
 
 def _java_options(path: Path) -> str:

@@ -111,7 +111,7 @@ class FlinkRest:
         except urllib.error.HTTPError as error:
             told = error.read().decode("utf-8", "replace")[:300]
             problem = f"Flink at {self.address} refused {method} {path}: {error.code} {told}"
-            raise ResourceError(problem, "Look at its jobs with `pho submit --list`") from error
+            raise ResourceError(problem, f"See {self.address}") from error
         except (urllib.error.URLError, OSError, ValueError) as error:
             problem = f"no Flink answers at {self.address}: {error}"
             cure = "Name the JobManager's REST address with --flink, or start the cluster"

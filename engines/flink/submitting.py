@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
-from engines.flink.local_cluster import flink_home
+from engines.flink.local_cluster import flink_home, flink_script
 from engines.flink.rest import FlinkRest
 from engines.flink.settings import JobSettings, checkpoint_folder, job_name, write_settings
 from schemas.errors import ResourceError, UsageError
@@ -79,8 +78,8 @@ class Submission:
     """Python of driver and workers; the same path on each machine."""
     savepoint: str | None = None
     """Savepoint or checkpoint to go on from."""
-    environment: Mapping[str, str] = field(default_factory=dict)
-    """What Flink's script finds in the environment beside ours."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """What Flink's script finds in its environment beside ours."""
 
 
 def submit(submission: Submission, folder: Path) -> str:
@@ -104,8 +103,7 @@ def submit(submission: Submission, folder: Path) -> str:
     wheel = build_wheel(folder)
     told = folder / f"{submission.job}.json"
     write_settings(submission.settings, told)
-    command = ["bash", str(flink_home() / "bin" / "flink"), "run", "--detached"]
-    command += ["--jobmanager", submission.jobmanager]
+    command = ["run", "--detached", "--jobmanager", submission.jobmanager]
     if submission.savepoint is not None:
         command += ["--fromSavepoint", submission.savepoint]
     if submission.jars:
@@ -113,12 +111,11 @@ def submit(submission: Submission, folder: Path) -> str:
     command += ["-pyexec", submission.python, "-pyclientexec", submission.python]
     command += ["-pyfs", str(wheel), "-pym", "engines.flink.main"]
     command += [submission.job, "--settings", str(told)]
-    environment = {**os.environ, "FLINK_HOME": str(flink_home()), **submission.environment}
+    variables = {"FLINK_HOME": str(flink_home()), **submission.variables}
     try:
         done = subprocess.run(  # noqa: S603 - Flink's own script
-            command,
+            flink_script("flink", variables, *command),
             check=False,
-            env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

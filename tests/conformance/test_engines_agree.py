@@ -13,21 +13,19 @@ from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from join_scripts import Entry, scripts
+from join_scripts import Entry
+from operator_logs import LOGS, answer_of, ended_by_ticks
 from pipelines.operators import Dataflow
 from pipelines.topology import greeting_loop
 from runs import MemoryRun, Run, everything, feed, finish, without_times
 from schemas.codec import decode
-from schemas.operations import Tick
-from schemas.outcomes import PolicyDirected
 from visits import play
-from worlds import START_MS, analyzed, decided, ended, loop, outcome, rewarded, shown
+from worlds import START_MS, decided, ended, rewarded, shown
 
 Start = Callable[[Dataflow], Run]
 VISITS = 40
@@ -39,15 +37,6 @@ bounded = settings(
         HealthCheck.function_scoped_fixture,
     ],
 )
-_END_MS = 200_000
-
-
-def answer_of(name: str, entries: list[Entry]) -> MemoryRun:
-    """Return what the reference makes of a log, taken record by record."""
-    run = MemoryRun(greeting_loop().only(name), Path())
-    feed(run, entries, [1] * len(entries))
-    finish(run, entries)
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +94,7 @@ def same_time() -> list[Entry]:
         "impressions": shown("v", made.choice.action_id, START_MS),
         "decisions": made,
     }
-    return _ended([Entry(START_MS, stream, value) for stream, value in values.items()])
+    return ended_by_ticks([Entry(START_MS, stream, value) for stream, value in values.items()])
 
 
 def test_at_one_log_time_the_order_of_the_streams_decides(start: Start) -> None:
@@ -120,67 +109,6 @@ def test_at_one_log_time_the_order_of_the_streams_decides(start: Start) -> None:
 # Single operators on logs of chance, in one go and in batches
 
 _batches = st.lists(st.integers(1, 12), max_size=30)
-
-
-@st.composite
-def _frames(draw: st.DrawFn) -> list[Entry]:
-    """Return a log for decide: frames of a few visits, some repeated, some long after."""
-    entries = [Entry(START_MS, "loops", loop())]
-    after = st.integers(0, 4_000) | st.sampled_from([60_000, 60_001, 64_000, 64_001])
-    statuses = st.sampled_from(["ok", "ok", "no_face", "failed", "expired", "refused"])
-    for number in range(draw(st.integers(1, 12))):
-        status = draw(statuses)
-        at_ms = START_MS + draw(after)
-        happy = draw(st.sampled_from([0.1, 0.9])) if status == "ok" else None
-        name = f"v{draw(st.integers(0, 3))}"
-        phase = draw(st.sampled_from(["pre", "pre", "post"]))
-        loop_id = draw(st.sampled_from(["greeting"] * 5 + ["nobody"]))
-        frame = analyzed(name, phase, number, at_ms, happy, status=status, loop_id=loop_id)
-        entries.append(Entry(at_ms, "analyses", frame))
-    return _ended(entries)
-
-
-@st.composite
-def _decisions(draw: st.DrawFn) -> list[Entry]:
-    """Return a log for greet: decisions, repeated and old ones among them."""
-    entries = []
-    for _ in range(draw(st.integers(1, 10))):
-        name, decided_ms = f"v{draw(st.integers(0, 3))}", START_MS + draw(st.integers(0, 3))
-        delay_ms = draw(st.sampled_from([0, 1, 59_999, 60_000, 60_001]))
-        entries.append(Entry(decided_ms + delay_ms, "decisions", decided(name, decided_ms)))
-    return _ended(entries)
-
-
-@st.composite
-def _learning_log(draw: st.DrawFn) -> list[Entry]:
-    """Return a log for learn: configurations, outcomes, directives, in any order."""
-    configs = [loop(), loop(4), loop(seed=9), loop(rules={"default_reward": 0.5})]
-    values: list[Any] = [draw(st.sampled_from(configs))] if draw(st.booleans()) else []
-    for number in range(draw(st.integers(1, 12))):
-        kind = draw(st.sampled_from(["outcome"] * 5 + ["config", "explore", "promote"]))
-        if kind == "outcome":
-            made = decided(f"v{number}", START_MS, draw(st.sampled_from(configs)))
-            reward = draw(st.sampled_from([-1.0, 0.25, 1.0]))
-            learnable = draw(st.integers(0, 5)) > 0
-            values.append(outcome(made, reward, learnable=learnable))
-        elif kind == "config":
-            values.append(draw(st.sampled_from(configs)))
-        else:
-            told: Any = kind
-            floor = draw(st.integers(0, 10**9))
-            values.append(
-                PolicyDirected(f"d{number}", "greeting", "main", told, "t", "t", floor_ppb=floor)
-            )
-    return _ended([Entry(START_MS + i, "outcomes", value) for i, value in enumerate(values)])
-
-
-def _ended(entries: list[Entry]) -> list[Entry]:
-    entries.sort(key=lambda entry: entry.log_time_ms)
-    last_ms = START_MS + _END_MS
-    return [*entries, *(Entry(last_ms + i, "ticks", Tick(last_ms, "test")) for i in range(2))]
-
-
-LOGS = {"decide": _frames(), "greet": _decisions(), "join": scripts(), "learn": _learning_log()}
 
 
 @pytest.mark.parametrize("name", LOGS)

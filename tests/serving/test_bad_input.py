@@ -271,7 +271,10 @@ def test_a_frame_of_an_unknown_loop_is_a_dead_letter_until_somebody_configures_i
     assert (told["stream"], told["reason"], told["replayed"]) == ("analyses", "unknown_loop", False)
     configure(shop.log, (worlds.loop(loop_id="farewell"),))
     shop.rest()
-    assert pho("dead-letters", "--replay", "--data", shop.folder, "--json").json == {"replayed": 1}
+    assert pho("dead-letters", "--replay", "--data", shop.folder, "--json").json == {
+        "replayed": 1,
+        "unreadable": 0,
+    }
     shop.rest()
     assert [made.choice.loop_id for made in shop.values("decisions")] == ["farewell"]
     assert [greeting.loop_id for greeting in shop.values("greetings")] == ["farewell"]
@@ -288,14 +291,14 @@ def test_dead_letters_are_listed_and_each_is_replayed_once(shop: Shop, pho: Any)
     assert bytes.fromhex(told["raw_hex"]) == FOREIGN["torn"]
 
     replay = ("dead-letters", "--replay", "--data", shop.folder, "--json")
-    assert pho(*replay).json == {"replayed": 1}
+    assert pho(*replay).json == {"replayed": 1, "unreadable": 0}
     shop.rest()
     # It fails again and comes back as a new letter; only that one is replayed next.
     first, second = pho("dead-letters", "--data", shop.folder, "--json").json
     assert (first["replayed"], second["replayed"]) == (True, False)
     assert second["offset"] > position
-    assert pho(*replay).json == {"replayed": 1}
-    assert pho(*replay).json == {"replayed": 0}
+    assert pho(*replay).json == {"replayed": 1, "unreadable": 0}
+    assert pho(*replay).json == {"replayed": 0, "unreadable": 0}
 
 
 @pytest.mark.parametrize("kind", FOREIGN)

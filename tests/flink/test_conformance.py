@@ -1,0 +1,61 @@
+"""Every keyed operator on Flink: many logs of chance in one job, each answered as by the reference.
+
+Each operator has topics of its own, written in one go by the bridge; the logs have disjoint keys
+and lie one after the other in log time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from corpora import Log, corpus, differences, rows_of, wanted_of
+from flink_runs import Topics, running
+from operator_logs import LOGS
+from schemas.codec import encode
+from worlds import START_MS, loop
+
+COUNT = 160
+pytestmark = pytest.mark.timeout(180)
+
+
+class Answered:
+    """What one job made of the corpora."""
+
+    def __init__(self) -> None:
+        self.logs: dict[str, list[Log]] = {name: corpus(name, COUNT) for name in LOGS}
+        self.topics = {name: Topics(f"conformance-{name}") for name in LOGS}
+
+
+@pytest.fixture(scope="module")
+def answered() -> Iterator[Answered]:
+    them = Answered()
+    config = loop()
+    initial = (("loops", f"greeting/{config.config_hash}", 0, 0, START_MS, encode(config).hex()),)
+    several = [
+        topics.settings(name, initial=initial if name == "decide" else ())
+        for name, topics in them.topics.items()
+    ]
+    for name, topics in them.topics.items():
+        topics.bridge(name, rows_of(name, them.logs[name]))
+    with running(*several) as job:
+        for name, topics in them.topics.items():
+            job.wait_until(lambda t=topics, n=name: t.is_read(n), f"{name} has read all")
+        time.sleep(1)
+        print("job", time.monotonic() - job.started_s)
+        yield them
+        job.check()
+    for topics in them.topics.values():
+        topics.close()
+
+
+@pytest.mark.parametrize("name", LOGS)
+def test_every_log_of_the_corpus_has_the_answer_of_the_reference(
+    name: str, answered: Answered
+) -> None:
+    logs = answered.logs[name]
+    assert len(logs) == COUNT
+    assert sum(bool(wanted_of(name, log)) for log in logs) > COUNT / 3
+    assert not differences(name, logs, answered.topics[name].given_out(name))
