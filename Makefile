@@ -2,21 +2,27 @@
 # but for the models and recordings, which `setup` keeps in the user's cache folder.
 
 BIN := .venv/bin
+FLINK := .venv-flink/bin
+BEAM := .venv-beam/bin
+# Visitors of demo-flink: each takes its real time, eight at once.
+VISITS ?= 120
 # The first that starts: a version manager may leave a python3.11 in the path that cannot run.
 PYTHON ?= $(shell for name in python3.11 python3; do \
 	"$$name" -c '' >/dev/null 2>&1 && { echo "$$name"; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench schemas clean
+.PHONY: help setup demo demo-flink test check bench campaign-flink schemas clean
 
 help:  ## this list
 	@echo 'make setup    build .venv and fetch the models and recordings     next: make demo'
 	@echo 'make demo     run the loop on recorded visitors, then report      next: the commands it prints'
+	@echo 'make demo-flink  the same on a Kafka and a Flink started for it   next: docs/deploy.md'
 	@echo 'make test     run the whole test suite                            next: make check'
 	@echo 'make check    ruff, format, mypy and tests: exactly what CI runs  next: git commit'
+	@echo 'make campaign-flink  kill -9 everything, 10 times each, under load   next: read its report'
 	@echo 'make bench    run every benchmark, each beside an alternative     next: compare the ratios'
 	@echo 'make schemas  write the .avsc of records that changed             next: make test, pin it'
-	@echo 'make clean    remove .venv, build and what tools leave behind     next: make setup'
+	@echo 'make clean    remove the environments, build and what tools leave behind     next: make setup'
 
 .venv/installed.stamp: setup.py constraints.txt
 	@if [ -z '$(PYTHON)' ]; then \
@@ -29,11 +35,11 @@ help:  ## this list
 		echo 'The venv module is incomplete (Debian: apt-get install python3.11-venv).'; exit 1; }
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt setuptools
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation \
-		--editable '.[vision,dev]'
+		--editable '.[vision,kafka,dev]'
 	@touch $@
 
 .venv/fetched.stamp: .venv/installed.stamp
-	$(BIN)/pho doctor --fetch
+	$(BIN)/pho doctor --fetch --fetch-kafka
 	@touch $@
 
 setup: .venv/fetched.stamp
@@ -42,17 +48,41 @@ setup: .venv/fetched.stamp
 demo: .venv/fetched.stamp
 	$(BIN)/pho demo --data build/demo-$$(date +%Y%m%d-%H%M%S)-$$$$
 
-test: .venv/fetched.stamp
+# PyFlink and Beam exclude what the other one and the core want (docs/decisions), so each has an
+# environment of its own. A Java, Kafka and Flink's connector are fetched where they are missing.
+.venv-flink/installed.stamp: setup.py constraints-flink.txt .venv/installed.stamp
+	@$(BIN)/python -m venv .venv-flink
+	$(FLINK)/python -m pip install --quiet --constraint constraints-flink.txt setuptools wheel
+	$(FLINK)/python -m pip install --quiet --constraint constraints-flink.txt --no-build-isolation \
+		--editable '.[flink,kafka,vision]' pytest pytest-timeout hypothesis
+	$(FLINK)/pho doctor --fetch-kafka
+	@touch $@
+
+.venv-beam/installed.stamp: setup.py constraints-beam.txt .venv/installed.stamp
+	@$(BIN)/python -m venv .venv-beam
+	$(BEAM)/python -m pip install --quiet --constraint constraints-beam.txt setuptools wheel
+	$(BEAM)/python -m pip install --quiet --constraint constraints-beam.txt --no-build-isolation \
+		--editable '.[beam,kafka]' pytest pytest-timeout hypothesis
+	@touch $@
+
+demo-flink: .venv-flink/installed.stamp .venv/fetched.stamp
+	$(FLINK)/pho demo --engine flink --visits $(VISITS) --data build/demo-flink-$$(date +%Y%m%d-%H%M%S)-$$$$
+
+test: .venv/fetched.stamp .venv-flink/installed.stamp .venv-beam/installed.stamp
 	$(BIN)/python -m pytest
+	$(BEAM)/python -m pytest tests/beam
+	$(FLINK)/python -m pytest tests/flink
 	@echo 'next: make check'
 
-# All four run even when one fails, so that one round shows everything there is to mend.
-check: .venv/fetched.stamp
+# All of them run even when one fails, so that one round shows everything there is to mend.
+check: .venv/fetched.stamp .venv-flink/installed.stamp .venv-beam/installed.stamp
 	@failed=''; \
 	echo '== ruff check'; $(BIN)/ruff check . || failed="$$failed ruff-check"; \
 	echo '== ruff format'; $(BIN)/ruff format --check . || failed="$$failed ruff-format"; \
 	echo '== mypy'; $(BIN)/mypy || failed="$$failed mypy"; \
 	echo '== pytest'; $(BIN)/python -m pytest || failed="$$failed pytest"; \
+	echo '== pytest on Beam'; $(BEAM)/python -m pytest tests/beam || failed="$$failed beam"; \
+	echo '== pytest on Flink'; $(FLINK)/python -m pytest tests/flink || failed="$$failed flink"; \
 	if [ -n "$$failed" ]; then echo "make check failed in:$$failed"; exit 1; fi
 	@echo 'all passed; next: git commit'
 
@@ -67,6 +97,6 @@ schemas: .venv/installed.stamp
 	@echo 'next: make test; its golden list names the fingerprints to pin'
 
 clean:
-	rm -rf .venv build dist pho.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-flink .venv-beam build dist pho.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@echo 'next: make setup'

@@ -1,4 +1,8 @@
-"""The Kafka client in pure Python: kafka-python, for kiosks, cameras and administration."""
+"""The Kafka client in pure Python: kafka-python, for kiosks, cameras and administration.
+
+It takes the package ``crc32c`` where that is installed (the extra ``kafka`` brings it): without it
+checksums take three quarters of a reader (3,700 records of 1 KB a second instead of 13,600).
+"""
 
 from __future__ import annotations
 
@@ -37,6 +41,7 @@ from connectors.kafka_clients import (
 )
 
 _PAUSE_S = 0.1
+_BATCH_BYTES = 256 * 1024
 _CONNECT_S = 3.0
 
 T = TypeVar("T")
@@ -113,6 +118,8 @@ class PythonClient:
                     max_block_ms=self.delivery_timeout_ms,
                     delivery_timeout_ms=self.delivery_timeout_ms,
                     max_request_size=MAX_RECORD_BYTES,
+                    # Sixteen times the default: twice the rate in bulk, and no waiting for more.
+                    batch_size=_BATCH_BYTES,
                     allow_auto_create_topics=False,
                     metrics_enabled=False,
                 )
@@ -221,6 +228,9 @@ class PythonClient:
             isolation_level="read_committed",
             allow_auto_create_topics=False,
             max_poll_records=5_000,
+            # Also how long it sleeps while it learns where its partitions are: at the default of
+            # 100 ms each look at the newest records takes a quarter of a second.
+            retry_backoff_ms=20,
             metrics_enabled=False,
         )
 

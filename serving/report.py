@@ -19,8 +19,10 @@ from scipy.special import stdtrit
 from connectors.embedded_log import EmbeddedLog
 from connectors.logs import Log
 from schemas.codec import decode
+from schemas.decisions import GreetingIssued
 from schemas.errors import RecordError
 from schemas.features import DAYPARTS, daypart
+from schemas.frames import FrameCaptured
 from schemas.outcomes import OutcomeClosed, PolicySnapshot
 from serving.ledger import Ledger, read_ledger
 
@@ -100,11 +102,24 @@ def read_report(log: Log, pictures_left: int) -> Report:
 
 
 def _greeted_ms(log: Log) -> tuple[float, ...]:
-    """Return what a demo measured beside its log; there is none such on Kafka."""
-    if not isinstance(log, EmbeddedLog):
-        return ()
-    rows = log.db.execute("SELECT value FROM facts WHERE name LIKE ?", (f"{_GREETED}%",))
-    return tuple(sorted(float(value) for (value,) in rows))
+    """Return frame to greeting of each visit, ms: what a demo measured, or the log's own times."""
+    if isinstance(log, EmbeddedLog):
+        # The log times of a demo are those of its recording.
+        query = "SELECT value FROM facts WHERE name LIKE ?"
+        return tuple(sorted(float(ms) for (ms,) in log.db.execute(query, (f"{_GREETED}%",))))
+    captured_ms: dict[str, int] = {}
+    greeted: dict[str, float] = {}
+    for row in log.scan("frames", "greetings"):
+        try:
+            value = decode(row.value)
+        except RecordError:
+            continue  # its dead letter is counted
+        if isinstance(value, FrameCaptured) and value.phase == "pre":
+            captured_ms.setdefault(value.decision_id, row.log_time_ms)
+        elif isinstance(value, GreetingIssued) and value.decision_id in captured_ms:
+            waited_ms = row.log_time_ms - captured_ms[value.decision_id]
+            greeted.setdefault(value.decision_id, float(waited_ms))
+    return tuple(sorted(greeted.values()))
 
 
 def _readable(log: Log, stream: str) -> Iterator[Any]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 from rich.markup import escape
 from rich.table import Table
@@ -91,12 +91,13 @@ def submit(
     if stop_with_savepoint:
         told = [_stop(rest, name, address.prefix) for name in jobs]
     else:
-        prepared = _prepared(settings)
+        job_settings = prepared(settings)
         if write_settings is not None:
-            _write(prepared, jobs[0], write_settings)
+            _write(job_settings, jobs[0], write_settings)
             return
         told = [
-            _submit(settings, prepared, rest, name, from_savepoint, resume=resume) for name in jobs
+            _submit(settings, job_settings, rest, name, from_savepoint, resume=resume)
+            for name in jobs
         ]
     if as_json:
         print_json(told)
@@ -124,7 +125,7 @@ def _require_flink() -> None:
     flink_home()  # says which extra is missing, and that it wants an environment of its own
 
 
-def _prepared(settings: Settings) -> JobSettings:
+def prepared(settings: Settings) -> JobSettings:
     """Look at the log, append what changed, and return what the jobs are told."""
     from engines.flink.main import with_initial
     from engines.flink.settings import JobSettings
@@ -172,7 +173,7 @@ def _write(prepared: JobSettings, job: str, path: Path) -> None:
 
 def _submit(
     settings: Settings,
-    prepared: JobSettings,
+    told: JobSettings,
     rest: FlinkRest,
     job: str,
     savepoint: str | None,
@@ -180,36 +181,51 @@ def _submit(
     resume: bool,
 ) -> dict[str, Any]:
     from engines.flink.jar import connector_jar, loop_jar
-    from engines.flink.submitting import Submission, newest_checkpoint, running, submit
+    from engines.flink.submitting import newest_checkpoint, running
 
-    known = running(rest, job, prepared.prefix)
+    known = running(rest, job, told.prefix)
     if known is not None:
         problem = f"the job {job} runs already: {rest.address}/#/job/{known}/overview"
         raise UsageError(problem, "Stop it first: pho submit --stop-with-savepoint")
     if resume:
-        savepoint = newest_checkpoint(_checkpoints(settings), job, prepared.prefix)
+        savepoint = newest_checkpoint(_checkpoints(settings), job, told.prefix)
     java = java_command(None, settings.cache)
     if java is None:
         problem = "no Java 17 is on this machine"
         raise ResourceError(problem, "Debian: apt-get install openjdk-17-jre-headless")
     folder = settings.data / "flink"
     jars = (connector_jar(settings.cache), loop_jar(java, folder, settings.cache))
-    submission = Submission(
-        job,
-        msgspec.structs.replace(prepared),
-        settings.flink.jobmanager,
-        tuple(jar.resolve() for jar in jars),
-        settings.flink.python or sys.executable,
-        savepoint,
-        {"JAVA_HOME": str(Path(java).resolve().parent.parent)},
-    )
-    job_id = submit(submission, folder)
+    variables = {"JAVA_HOME": str(Path(java).resolve().parent.parent)}
+    job_id = submitted(settings, told, job, savepoint, jars, variables)
     return {
         "job": job,
         "id": job_id,
         "from": savepoint,
         "address": f"{rest.address}/#/job/{job_id}/overview",
     }
+
+
+def submitted(
+    settings: Settings,
+    told: JobSettings,
+    job: str,
+    savepoint: str | None,
+    jars: tuple[Path, ...],
+    variables: Mapping[str, str],
+) -> str:
+    """Hand one job to the cluster of the settings; return its id once it runs."""
+    from engines.flink.submitting import Submission, submit
+
+    submission = Submission(
+        job,
+        told,
+        settings.flink.jobmanager,
+        tuple(jar.resolve() for jar in jars),
+        settings.flink.python or sys.executable,
+        savepoint,
+        variables,
+    )
+    return submit(submission, settings.data / "flink")
 
 
 def _checkpoints(settings: Settings) -> str:

@@ -25,7 +25,7 @@ from schemas.operations import Tick
 from schemas.outcomes import OutcomeClosed
 
 _STEP_MS = 100
-_COME_IN_A_STEP = 40
+COME_IN_A_STEP = 40
 """Visitors in each 100 ms: with a life of 5 s, 2,000 windows are open, and 27,500 remembered."""
 _STAYS = 20
 """One visitor in so many never leaves: the timer closes."""
@@ -47,24 +47,36 @@ class Run:
     """What it gave out."""
 
 
-def input_steps(n_visits: int) -> Iterator[tuple[int, list[Event]]]:
-    """Yield (log time, events) until every window has closed."""
+def input_steps(
+    n_visits: int, first: int = 0, start_ms: int = visits.START_MS
+) -> Iterator[tuple[int, list[Event]]]:
+    """Yield (log time, events) until every window has closed.
+
+    Parameters
+    ----------
+    n_visits : int
+        Visits; a multiple of 40.
+    first : int
+        Number of the first of them.
+    start_ms : int
+        Log time at which it comes, ms.
+    """
     config = visits.loop()
     serving = make_ready(config, None)
     model = decide(visits.analysed(0, "pre", visits.START_MS), visits.START_MS, config, serving)
-    last = n_visits // _COME_IN_A_STEP
+    last = n_visits // COME_IN_A_STEP
     shown_after, left_after = 5, visits.LIFE_MS // _STEP_MS
     for step in range(last + left_after + 400):
-        at_ms = visits.START_MS + step * _STEP_MS
+        at_ms = start_ms + step * _STEP_MS
         events: list[Event] = []
         if step < last:
-            events += [("decisions", _decision(model, i, at_ms)) for i in _cohort(step)]
+            events += [("decisions", _decision(model, i, at_ms)) for i in _cohort(first, step)]
         if 0 <= step - shown_after < last:
             action_id = model.choice.action_id
-            cohort = _cohort(step - shown_after)
+            cohort = _cohort(first, step - shown_after)
             events += [("impressions", visits.shown(i, action_id, at_ms)) for i in cohort]
         if 0 <= step - left_after < last:
-            for i in _cohort(step - left_after):
+            for i in _cohort(first, step - left_after):
                 events.append(("analyses", visits.analysed(i, "post", at_ms)))
                 if i % _STAYS:
                     events.append(("visits", visits.ended(i, at_ms)))
@@ -74,8 +86,9 @@ def input_steps(n_visits: int) -> Iterator[tuple[int, list[Event]]]:
             yield at_ms, events
 
 
-def _cohort(step: int) -> range:
-    return range(step * _COME_IN_A_STEP, (step + 1) * _COME_IN_A_STEP)
+def _cohort(first: int, step: int) -> range:
+    begin = first + step * COME_IN_A_STEP
+    return range(begin, begin + COME_IN_A_STEP)
 
 
 def _decision(model: DecisionMade, number: int, at_ms: int) -> DecisionMade:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -226,17 +225,16 @@ def test_killed_at_any_moment_each_partition_still_holds_each_record_once(
         source.append("ticks", Tick(worlds.START_MS, "embedded"))
     line = ["bridge", "--from", source.folder, "--log", address, "--json"]
     environment = {**os.environ, "PYTHONPATH": str(repository)}
-    chance = random.Random(4)
     places = [(address.topic("frames"), number) for number in range(PARTITIONS)]
     killed = 0
-    for _ in range(6):
+    for number in range(6):
         before = sum(client.ends(places).values())
         process = subprocess.Popen(
             [*_START, *map(str, line)], env=environment, stdout=subprocess.DEVNULL
         )
         while process.poll() is None and sum(client.ends(places).values()) == before:
             time.sleep(0.005)
-        time.sleep(chance.random() * 0.12)
+        time.sleep(0.023 * number)
         process.send_signal(signal.SIGKILL)
         killed += process.wait() == -signal.SIGKILL
     there = sum(client.ends(places).values())

@@ -2,16 +2,18 @@
 
 Each operator has topics of its own, written in one go by the bridge; the logs have disjoint keys
 and lie one after the other in log time.
+
+A mutation that was tried, and noticed: in `OneKey._fire` (engines/one_key.py) a timer's ``<=`` made
+``<``. More are tried in tests/engines/test_one_key.py, which needs no cluster.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import pytest
 
-from corpora import Log, corpus, differences, rows_of, wanted_of
+from corpora import Log, corpus, rows_of, wanted_of
 from flink_runs import Topics, running
 from operator_logs import LOGS
 from schemas.codec import encode
@@ -33,6 +35,7 @@ class Answered:
 def answered() -> Iterator[Answered]:
     them = Answered()
     config = loop()
+    # As `pho submit` tells it: the first visitor is decided for by a job that knows its loop.
     initial = (("loops", f"greeting/{config.config_hash}", 0, 0, START_MS, encode(config).hex()),)
     several = [
         topics.settings(name, initial=initial if name == "decide" else ())
@@ -42,9 +45,7 @@ def answered() -> Iterator[Answered]:
         topics.bridge(name, rows_of(name, them.logs[name]))
     with running(*several) as job:
         for name, topics in them.topics.items():
-            job.wait_until(lambda t=topics, n=name: t.is_read(n), f"{name} has read all")
-        time.sleep(1)
-        print("job", time.monotonic() - job.started_s)
+            job.wait_for(name, topics)
         yield them
         job.check()
     for topics in them.topics.values():
@@ -58,4 +59,6 @@ def test_every_log_of_the_corpus_has_the_answer_of_the_reference(
     logs = answered.logs[name]
     assert len(logs) == COUNT
     assert sum(bool(wanted_of(name, log)) for log in logs) > COUNT / 3
-    assert not differences(name, logs, answered.topics[name].given_out(name))
+    if wrong := answered.topics[name].answer(name, logs):
+        # Not as an assertion: pytest would take the text apart, which is long.
+        pytest.fail(wrong, pytrace=False)

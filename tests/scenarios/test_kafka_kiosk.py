@@ -158,11 +158,12 @@ def test_a_broker_that_is_away_holds_the_visit_and_loses_nothing(tmp_path: Path)
 def test_a_camera_waits_for_its_broker_at_the_start(pho: Any, tmp_path: Path) -> None:
     broker = new_broker(tmp_path / "broker")
     address = KafkaAddress.parse(f"kafka://{broker.bootstrap}/late")
+    with broker:
+        create_topics(address, partitions=2)
     line = ("camera", "recorded", "--notice", "posted", "--log", address, "--data", tmp_path / "d")
     process = pho.start(*line, settings=QUIET)
     wait_until(lambda: "waiting for it" in pho.output(process)[0], 60.0)
     with broker:
-        create_topics(address, partitions=2)
         client = connect(address, client="confluent")
         log = KafkaLog(client)
         wait_until(lambda: any(log.scan("frames")), 90.0)

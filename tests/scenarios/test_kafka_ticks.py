@@ -7,6 +7,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def test_quiet_partitions_get_ticks_at_once_and_until_the_tail_has_passed(
     waited_ms = {place: times[0] - came_ms for place, times in ticks.items()}
     assert min(waited_ms.values()) <= BUSY_MS, waited_ms
     for times in ticks.values():
-        gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+        gaps = [later - earlier for earlier, later in pairwise(times)]
         assert statistics.median(gaps) <= 3 * TICK_INTERVAL_MS
         # The last Tick lies behind the tail: whatever was open has closed by it.
         assert TAIL_MS < times[-1] - came_ms <= TAIL_MS + BUSY_MS
@@ -188,11 +189,11 @@ def test_the_tail_is_that_of_the_slowest_loop_the_log_ever_knew(log: KafkaLog) -
 def test_a_broker_that_is_away_is_waited_for_and_told(pho: Any, tmp_path: Path) -> None:
     broker = new_broker(tmp_path / "broker")
     address = KafkaAddress.parse(f"kafka://{broker.bootstrap}/away")
-    # Gone at the start.
+    with broker:
+        create_topics(address, partitions=PARTITIONS)
     process = pho.start("ticks", "--log", address, "--data", tmp_path, settings=QUIET)
     wait_until(lambda: "waiting for it" in pho.output(process)[1], 60.0)
     with broker:
-        create_topics(address, partitions=PARTITIONS)
         wait_until(lambda: "ticks go to" in pho.output(process)[1], 60.0)
         client = connect(address, client="confluent")
         visit(KafkaLog(client))

@@ -191,7 +191,7 @@ def test_a_password_is_never_printed(
 def test_poison_in_every_topic_stops_no_command_that_looks(
     pho: Any, address: KafkaAddress, log: KafkaLog
 ) -> None:
-    decision = worlds.decided("v", worlds.START_MS)
+    decision = worlds.decided("v", log.clock())
     log.append("loops", worlds.loop())
     log.append("decisions", decision)
     log.append("outcomes", worlds.outcome(decision, 0.5))

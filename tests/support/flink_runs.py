@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pyflink.java_gateway import get_gateway
 
 from brokers import shared_broker
@@ -23,7 +24,7 @@ from connectors.kafka_clients import Incoming, KafkaClient, connect
 from connectors.kafka_topics import create_topics
 from connectors.logs import Row
 from connectors.reading_back import read_between
-from corpora import Place, Said, part_of, said
+from corpora import Log, Place, Said, differences, part_of, said
 from engines.flink.graph import loop_job
 from engines.flink.jar import connector_jar, loop_jar
 from engines.flink.main import environment
@@ -33,6 +34,7 @@ from schemas.streams import SIDE_STREAMS, STREAMS
 PARTITIONS = 3
 TIME_LIMIT_S = 60.0
 _STEP_S = 0.1
+_SETTLE_S = 0.5
 
 
 @cache
@@ -104,6 +106,10 @@ class Topics:
             found[stream, record.partition, record.offset] = int(header.rpartition("/")[2])
         return found
 
+    def answer(self, operator: str, logs: Sequence[Log]) -> str:
+        """Say what is wrong with what an operator gave out; nothing: nothing is."""
+        return differences(operator, logs, self.given_out(operator))
+
     def is_read(self, operator: str) -> bool:
         """Whether a checkpoint of the job lies behind all there is to read."""
         places = self._places(part_of(operator).inputs)
@@ -126,8 +132,8 @@ class Job:
     ----------
     several : sequence of JobSettings
         What it consists of: operators of several prefixes may run in one job, each once.
-    options : str
-        Options of Flink; ``_`` stands for ``-`` and ``__`` for ``.``
+    options : dict
+        Further options of Flink.
     """
 
     def __init__(self, several: Sequence[JobSettings], options: dict[str, str]) -> None:
@@ -145,15 +151,18 @@ class Job:
             assert time.monotonic() < until_s, f"within {limit_s} s: not {what}"
             time.sleep(_STEP_S)
 
+    def wait_for(self, operator: str, topics: Topics) -> None:
+        """Wait until an operator has read all there is, and what then falls due has fired."""
+        self.wait_until(lambda: topics.is_read(operator), f"{operator} has read all")
+        # Watermarks are made every 200 ms; what they bring is written at once.
+        time.sleep(_SETTLE_S)
+
     def check(self) -> None:
         """Fail with the job's own error where it failed."""
         status = self.client._j_job_client.getJobStatus().get().toString()
         if status in ("FAILING", "FAILED"):
-            try:
-                self.client.get_job_execution_result().result()
-            except Exception as error:
-                text = str(error)
-                raise AssertionError(text[text.rfind("Caused by") :][:3000]) from None
+            text = str(self.client.get_job_execution_result().exception())
+            pytest.fail(text[text.rfind("Caused by") :][:3_000], pytrace=False)
         assert status not in ("CANCELED", "FINISHED"), status
 
     def stop_with_savepoint(self, folder: Path) -> str:
@@ -171,13 +180,12 @@ class Job:
 
 
 @contextlib.contextmanager
-def running(*several: JobSettings, **options: str) -> Iterator[Job]:
-    """Run a job; Flink's options are given with ``_`` for the dots of their names."""
+def running(*several: JobSettings, savepoint: str = "") -> Iterator[Job]:
+    """Run a job, from its beginning or from a savepoint."""
     # Else a local cluster would lend process-mode operators this very process, and what was never
     # shipped would be there all the same.
     os.environ["_python_worker_execution_mode"] = "process"
-    names = {name.replace("_", ".").replace("..", "-"): text for name, text in options.items()}
-    job = Job(several, names)
+    job = Job(several, {"execution.state-recovery.path": savepoint} if savepoint else {})
     try:
         yield job
     finally:

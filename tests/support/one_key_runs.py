@@ -112,6 +112,32 @@ def stepped(
     return [_emitted(emit) for emit in given], state
 
 
+def smallest_quarrel(name: str, entries: list[Entry]) -> list[Entry]:
+    """Return the fewest records of a log over which `OneKey` and the reference quarrel; or none."""
+    if not _quarrel(name, entries):
+        return []
+    place = 0
+    while place < len(entries):
+        fewer = entries[:place] + entries[place + 1 :]
+        # The last Tick says how far the log goes.
+        if fewer and fewer[-1] == entries[-1] and _quarrel(name, fewer):
+            entries = fewer
+        else:
+            place += 1
+    return entries
+
+
+def _quarrel(name: str, entries: list[Entry]) -> bool:
+    for key, its_entries in keys_of(name, entries):
+        wanted = reference(name, key, its_entries)
+        try:
+            if any(stepped(name, key, its_entries, Random(i)) != wanted for i in range(10)):  # noqa: S311
+                return True
+        except AssertionError:
+            return True
+    return False
+
+
 def _part(flow: Dataflow, name: str) -> Any:
     return next(part for part in flow.keyed if part.name == name)
 

@@ -1,0 +1,45 @@
+"""Stop with a savepoint under load, go on with more instances and another release: exactly."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from engines.flink import submitting
+from flink_kills import Campaign, report
+from flink_stand import JOBS, Stand
+
+RATE = 20.0
+NEXT_RELEASE = "99.0.0"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(420)
+def test_a_savepoint_goes_on_at_another_parallelism_and_release_as_if_never_stopped(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for job in JOBS:
+        stand.submit(job, parallelism=1)
+    campaign = Campaign(stand, RATE, 0.1)
+    campaign.flow(_now_ms(), greetings=50)
+    stopped_ms = _now_ms()
+    savepoints = {
+        job: stand.flink.rest.stop_with_savepoint(stand.jobs[job], None) for job in JOBS
+    }
+    monkeypatch.setattr(submitting, "version", lambda _name: NEXT_RELEASE)
+    for job in JOBS:
+        stand.submit(job, savepoints[job], parallelism=2)
+        assert list((stand.folder / f"submit-{job}").glob(f"pho-{NEXT_RELEASE}-*.whl"))
+    campaign.flow(_now_ms(), greetings=50)
+    time.sleep(2.0)
+    account = campaign.finish()
+    print(*report(campaign, account), sep="\n")
+    gap = account.gap("greetings", stopped_ms)
+    print(f"stopped, upgraded, rescaled: no greeting for {gap.silent_ms / 1e3:.1f} s")
+    # What was written before a savepoint is never written again: it stops between two records.
+    assert not {s: n for s, n in account.repeats.items() if n}, account.repeats
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

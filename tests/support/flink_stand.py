@@ -1,0 +1,226 @@
+"""The whole loop on real servers: a broker, a Flink cluster, both jobs, a ticker, a camera.
+
+Each part is a process of its own, which can be killed and started again while the others go on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+import worlds
+from connectors.jars import fetch_jars
+from connectors.java import fetch_java
+from connectors.kafka_address import KafkaAddress
+from connectors.kafka_clients import connect
+from connectors.kafka_log import KafkaLog
+from connectors.kafka_topics import create_topics
+from connectors.local_kafka import LocalKafka
+from engines.flink.jar import connector_jar, loop_jar
+from engines.flink.local_cluster import LocalFlink
+from engines.flink.settings import JobSettings
+from engines.flink.submitting import Submission, newest_checkpoint, submit
+from engines.job import configure
+from schemas.loops import LoopConfigured
+
+SUPPORT = Path(__file__).resolve().parent
+PREFIX = "shop"
+JOBS = ("loop", "analyze")
+_END_S = 30.0
+
+
+class Stand:
+    """Everything the loop needs, on this machine.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds all of it.
+    config : LoopConfigured, optional
+        The loop; None: that of `worlds.loop`, whose windows last 5 s.
+    bridged : bool
+        True: who writes the topics sets log times.
+    options : mapping, optional
+        Further options of Flink.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: LoopConfigured | None = None,
+        *,
+        bridged: bool = False,
+        options: Mapping[str, str] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.config = config or worlds.loop()
+        self.jobs: dict[str, str] = {}
+        self._bridged = bridged
+        self._beside: dict[str, subprocess.Popen[bytes]] = {}
+        self.java = fetch_java()
+        fetch_jars("flink_kafka")
+        self.broker = LocalKafka(folder / "kafka", self.java, fetch_jars("kafka_broker"))
+        jars = (connector_jar(), loop_jar(self.java, folder / "jar"))
+        self.flink = LocalFlink(
+            folder / "flink", self.java, jars, options=options, python_path=(SUPPORT,)
+        )
+
+    def start(self) -> None:
+        """Start broker and cluster, make the topics, and put the loop's configuration in."""
+        self.broker.start()
+        create_topics(self.address, bridged=self._bridged)
+        with self.log() as log:
+            configure(log, (self.config,))
+        self.flink.start()
+
+    @property
+    def address(self) -> KafkaAddress:
+        """Where the topics are."""
+        return KafkaAddress.parse(f"kafka://{self.broker.bootstrap}/{PREFIX}")
+
+    @property
+    def pictures(self) -> Path:
+        """Folder of the pictures in flight; the ticker sweeps it."""
+        return self.folder / "data" / "pictures"
+
+    @property
+    def settings(self) -> JobSettings:
+        """What the jobs are told."""
+        return JobSettings(
+            servers=self.broker.bootstrap,
+            prefix=PREFIX,
+            parallelism=2,
+            pictures=str(self.pictures),
+            checkpoints=self.flink.checkpoints.as_uri(),
+            analyser="slow_looks:SlowLooks",
+            concurrency=16,
+        )
+
+    @contextlib.contextmanager
+    def log(self) -> Any:
+        """Open the log for a look."""
+        log = KafkaLog(connect(self.address, client="confluent"))
+        try:
+            yield log
+        finally:
+            log.close()
+
+    def submit(self, job: str, savepoint: str | None = None, **changes: Any) -> None:
+        """Hand one job to the cluster; `changes` replace what it is told."""
+        told = {"parallelism": 2 if job == "loop" else 1, **changes}
+        settings = msgspec.structs.replace(self.settings, **told)
+        submission = Submission(
+            job,
+            settings,
+            f"127.0.0.1:{self.flink.port}",
+            savepoint=savepoint,
+            variables=self.flink.variables,
+        )
+        self.jobs[job] = submit(submission, self.folder / f"submit-{job}")
+
+    def submit_all(self, *, resume: bool = False) -> None:
+        """Hand both jobs to the cluster, with `resume` from their newest checkpoints."""
+        where = dict.fromkeys(JOBS)
+        if resume:
+            where = {job: self.newest_checkpoint(job) for job in JOBS}
+        # Two clients at once: each waits more than it works.
+        with ThreadPoolExecutor(len(JOBS)) as pool:
+            list(pool.map(self.submit, where, where.values()))
+
+    def newest_checkpoint(self, job: str) -> str | None:
+        """Return the newest retained checkpoint of a job."""
+        return newest_checkpoint(self.flink.checkpoints.as_uri(), job, PREFIX)
+
+    # Processes beside
+
+    def start_ticker(self) -> None:
+        """Start `pho ticks`."""
+        self.pictures.mkdir(mode=0o700, parents=True, exist_ok=True)
+        pho = Path(sys.executable).with_name("pho")
+        arguments = ["ticks", "--log", str(self.address), "--data", str(self.folder / "data")]
+        self.start_beside("ticker", [str(pho), *arguments])
+
+    def start_beside(self, name: str, command: list[str]) -> None:
+        """Start a process that is killed at the end of the stand at the latest."""
+        path = os.pathsep.join((str(SUPPORT.parents[1]), str(SUPPORT)))
+        inherited = {n: v for n, v in os.environ.items() if not n.startswith("PHO_")}
+        with (self.folder / f"{name}.out").open("ab") as output:
+            self._beside[name] = subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env={**inherited, "PYTHONPATH": path},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def end_beside(self, name: str, how: signal.Signals = signal.SIGTERM) -> int:
+        """End such a process; return its status."""
+        process = self._beside.pop(name)
+        process.send_signal(how)
+        return process.wait(_END_S)
+
+    def check_beside(self) -> None:
+        """Fail where a process beside has ended by itself."""
+        for name, process in self._beside.items():
+            said = (self.folder / f"{name}.out").read_text(encoding="utf-8", errors="replace")
+            assert process.poll() is None, f"{name} ended: {said[-1_000:]}"
+
+    # Kills
+
+    def kill_taskmanager(self, number: int) -> None:
+        """End a TaskManager at once, and start another."""
+        self.flink.kill(f"taskmanager-{number}")
+        self.flink.start_taskmanager(number)
+
+    def kill_jobmanager(self) -> None:
+        """End the JobManager at once; start another, and both jobs from their checkpoints."""
+        self.flink.kill("jobmanager")
+        self.flink.start_jobmanager()
+        self.flink.wait(self.flink.count)
+        self.submit_all(resume=True)
+
+    def kill_broker(self) -> None:
+        """End the broker at once, and start it on what it has written."""
+        self.broker.kill()
+        self.broker.start()
+
+    def wait_until_running(self, limit_s: float = 90.0) -> None:
+        """Wait until every task of both jobs runs."""
+        until_s = time.monotonic() + limit_s
+        while not all(self.flink.rest.all_running(job_id) for job_id in self.jobs.values()):
+            assert time.monotonic() < until_s, self.errors()
+            time.sleep(0.2)
+
+    def errors(self) -> str:
+        """Return what the cluster says went wrong, for whoever reads a failure."""
+        texts = [f"{job}: {self.flink.rest.error(job_id)}" for job, job_id in self.jobs.items()]
+        return "\n".join(texts)[:4_000]
+
+    def stop(self) -> None:
+        """End everything."""
+        for name in list(self._beside):
+            self.end_beside(name, signal.SIGKILL)
+        self.flink.stop()
+        self.broker.stop()
+
+    def __enter__(self) -> Stand:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
