@@ -4,7 +4,8 @@ Run ``python benchmarks/join.py`` from the repository; three minutes, `--visits`
 how much of it. Each engine runs in a process of its own, with the Python of the environment that
 has its packages; one that is missing is named, with how to make it. They run in turns, so that what
 else the machine does falls on all alike; the median of the turns is told, and its ratio to the
-embedded engine. The join is the very same code everywhere, so what differs is the engine.
+embedded engine. The join is the very same code everywhere, so what differs is the engine. The
+memory engine joins the warm-up only. Of the broker neither time nor memory is counted.
 """
 
 from __future__ import annotations
@@ -58,35 +59,40 @@ class Engine:
     """How to make that."""
     durable: str
     """What of its work a crash leaves."""
+    recovers: bool = False
+    """Whether bytewax keeps its state on disk."""
 
 
 _PLAIN = "make .venv/installed.stamp"
-_PIP = "python3.11 -m venv {0} && {0}/bin/python -m pip install --constraint {1} {2}"
+_PIP = "python3.11 -m venv {0} && {0}/bin/python -m pip install -c {1} -e {2}"
+_BYTEWAX = _PIP.format(".venv-bytewax", "constraints.txt", f". {BYTEWAX}")
 REFERENCE = Engine("embedded engine", "join_embedded", ".venv", _PLAIN, "all of it, on disk")
 ENGINES = (
     REFERENCE,
     Engine("the operator alone", "join_operator", ".venv", _PLAIN, "nothing"),
-    Engine("memory engine, few visits", "join_memory", ".venv", _PLAIN, "nothing"),
+    Engine("memory engine", "join_memory", ".venv", _PLAIN, "nothing"),
     Engine(
-        "PyFlink, local, on Kafka",
+        "PyFlink local, on Kafka",
         "join_flink",
         ".venv-flink",
         _PIP.format(".venv-flink", "constraints-flink.txt", "'.[flink,kafka,vision]'"),
-        "Kafka's topics",
+        "state, each second",
     ),
     Engine(
         "Beam, local runner",
         "join_beam",
         ".venv-beam",
         _PIP.format(".venv-beam", "constraints-beam.txt", "'.[beam,kafka]'"),
-        "its result, at the end",
+        "the result, at the end",
     ),
+    Engine("bytewax", "join_bytewax", ".venv-bytewax", _BYTEWAX, "nothing"),
     Engine(
-        f"bytewax {BYTEWAX.partition('==')[2]}",
+        "bytewax with recovery",
         "join_bytewax",
         ".venv-bytewax",
-        _PIP.format(".venv-bytewax", "constraints.txt", f". {BYTEWAX}"),
-        "nothing",
+        _BYTEWAX,
+        "state, each second",
+        recovers=True,
     ),
 )
 
@@ -97,14 +103,15 @@ def main() -> int:
     tell = _silent if options.json else print
     load = os.getloadavg()[0]
     tell(f"{os.cpu_count()} cores, load {load:.1f}")
-    missing = {engine.module: why for engine in ENGINES if (why := _why_not(engine))}
+    chosen = [engine for engine in ENGINES if _is_chosen(engine, options.only)]
+    missing = {engine.name: why for engine in chosen if (why := _why_not(engine))}
     with tempfile.TemporaryDirectory(prefix="pho-join-", dir=FOLDER) as folder:
         whole = lay_out(Path(folder) / "input", WARM_UP_VISITS, options.visits, options.seed)
         tell(
             f"{whole.measured.events:,} events of {options.visits:,} visits, after a warm-up of "
             f"{whole.warm_up.events:,} of {WARM_UP_VISITS:,}; median of {options.turns}\n"
         )
-        running = [engine for engine in ENGINES if engine.module not in missing]
+        running = [engine for engine in chosen if engine.name not in missing]
         answers, differences = _measure(Path(folder), whole, running, options.turns, tell)
     found = {engine.name: _summary(engine, answers) for engine in running}
     _print(found, missing, tell)
@@ -121,12 +128,18 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--visits", type=int, default=6_000, help="visits, a multiple of 40")
     parser.add_argument("--turns", type=int, default=3, help="runs of each engine")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="flink, beam, bytewax, ...")
     parser.add_argument("--seed", type=int, default=7, help="orders records of one log time")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()
     if options.visits < COME_IN_A_STEP or options.visits % COME_IN_A_STEP:
         parser.error(f"--visits must be a multiple of {COME_IN_A_STEP}")
     return options
+
+
+def _is_chosen(engine: Engine, only: list[str] | None) -> bool:
+    """Return whether an engine is asked for; the reference always is."""
+    return engine is REFERENCE or only is None or engine.module.removeprefix("join_") in only
 
 
 def _silent(_line: str) -> None:
@@ -162,7 +175,7 @@ def _measure(
     with _broker(folder / "kafka") if needs_kafka else nullcontext("") as servers:
         for turn in range(turns):
             for engine in engines:
-                answer = _run(engine, folder, f"{turn}-{engine.module}", servers)
+                answer = _run(engine, folder, f"{turn}-{ENGINES.index(engine)}", servers)
                 answers[engine.name].append(answer)
                 reference = answers[REFERENCE.name][0]
                 differences += _differences(engine, whole, answer, reference)
@@ -188,6 +201,7 @@ def _run(engine: Engine, folder: Path, name: str, servers: str) -> Answer:
         servers=servers,
         jars=str(folder / "jars"),
         java=java,
+        recovers=engine.recovers,
     )
     (own / "case.json").write_bytes(msgspec.json.encode(case))
     # Thread mode finds its library by the first Python in the path.
@@ -228,9 +242,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _differences(
-    engine: Engine, whole: Input, answer: Answer, reference: Answer
-) -> Iterator[str]:
+def _differences(engine: Engine, whole: Input, answer: Answer, reference: Answer) -> Iterator[str]:
     is_whole = engine.module != "join_memory"
     if len(set(answer.warm_up)) != whole.warm_up.visits:
         yield f"{engine.name} made {len(set(answer.warm_up))} outcomes in the warm-up"
@@ -248,33 +260,41 @@ def _differences(
 
 def _summary(engine: Engine, answers: dict[str, list[Answer]]) -> dict[str, Any]:
     mine, its = answers[engine.name], answers[REFERENCE.name]
-    rates = [answer.events / answer.wall_s for answer in mine]
-    cpu_rates = [answer.events / answer.cpu_s for answer in mine if answer.cpu_s]
     # Turn by turn: the two ran one after the other, on a machine equally busy.
-    pairs = list(zip(mine, its, strict=True))
+    turns = list(zip(mine, its, strict=True))
     return {
         "events": mine[0].events,
-        "events_per_second": median(rates),
-        "events_per_second_all": rates,
-        "events_per_cpu_second": median(cpu_rates) if cpu_rates else None,
-        "ratio": median(rate / (b.events / b.wall_s) for rate, (_, b) in zip(rates, pairs)),
+        "events_per_second": median(map(_rate, mine)),
+        "events_per_second_all": list(map(_rate, mine)),
+        "events_per_cpu_second": median(map(_cpu_rate, mine)),
+        "ratio": median(_rate(one) / _rate(other) for one, other in turns),
+        "ratio_cpu": median(_cpu_rate(one) / (_cpu_rate(other) or 1.0) for one, other in turns),
         "start_s": median(answer.start_s for answer in mine),
         "memory_mb": median(answer.memory_mb for answer in mine),
         "durable": engine.durable,
     }
 
 
+def _rate(answer: Answer) -> float:
+    return answer.events / answer.wall_s
+
+
+def _cpu_rate(answer: Answer) -> float:
+    return answer.events / answer.cpu_s if answer.cpu_s else 0.0
+
+
 def _print(found: dict[str, dict[str, Any]], missing: dict[str, str], tell: Any) -> None:
-    tell(f"\n{'':27s} {'events/s (of CPU)':>19s} {'ratio':>6s} {'start':>7s} {'memory':>8s}")
+    tell(f"\n{'':24s}{'events/s (of CPU)':>20s}{'ratio (CPU)':>15s}{'start':>8s}{'memory':>10s}")
     for name, its in found.items():
-        cpu = f"({its['events_per_cpu_second'] or 0:,.0f})"
+        cpu, ratio_cpu = f"({its['events_per_cpu_second']:,.0f})", f"({its['ratio_cpu']:.2f})"
         tell(
-            f"{name:27s} {its['events_per_second']:9,.0f} {cpu:>9s} {its['ratio']:6.2f} "
-            f"{its['start_s']:5.1f} s {its['memory_mb']:5,.0f} MB  durable: {its['durable']}"
+            f"{name:24s}{its['events_per_second']:10,.0f}{cpu:>10s}{its['ratio']:8.2f}"
+            f"{ratio_cpu:>7s}{its['start_s']:6.1f} s{its['memory_mb']:7,.0f} MB"
+            f"  durable: {its['durable']}"
         )
     for engine in ENGINES:
-        if engine.module in missing:
-            tell(f"{engine.name:27s} not measured: {missing[engine.module]}")
+        if engine.name in missing:
+            tell(f"{engine.name:24s}not measured: {missing[engine.name]}")
 
 
 if __name__ == "__main__":

@@ -16,11 +16,15 @@ TIMESTAMP_TYPE = "message.timestamp.type"
 
 
 def topic_settings(
-    address: KafkaAddress, security: KafkaSecurity, topics: Iterable[str]
+    address: KafkaAddress,
+    security: KafkaSecurity,
+    topics: Iterable[str],
+    wait_ms: int = REQUEST_TIMEOUT_MS,
 ) -> dict[str, Mapping[str, str]]:
     """Return the settings of topics, defaults included, by the broker's names.
 
     A topic that is missing is left out; ``partitions`` and ``replication`` are among the settings.
+    A broker that does not answer is waited for so long, ms.
 
     Raises
     ------
@@ -29,7 +33,7 @@ def topic_settings(
     """
     client = PythonClient(address, security, REQUEST_TIMEOUT_MS)
     try:
-        admin = client.admin()
+        admin = client.admin(wait_ms)
         there = [topic for topic in admin.describe_topics(list(topics)) if not topic["error_code"]]
         resources = [ConfigResource(ConfigResourceType.TOPIC, topic["name"]) for topic in there]
         described = admin.describe_configs(resources, config_filter="all")["topic"] if there else {}

@@ -8,7 +8,7 @@ log time <= t and before every later one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,26 +17,38 @@ import msgspec
 from engines.memory import side_record
 from pipelines.operators import Aside, Emit, Keyed, Record, Shared, Step
 from schemas.codec import decode
-from schemas.errors import PhoError
+from schemas.errors import PhoError, RecordError, ResourceError
 from schemas.operations import SideRecord
 from schemas.streams import DEAD_LETTERS, STREAMS, key_of
 
 NEVER_MS = 2**62
 
 
+Read = Callable[[bytes], Any]
+"""Makes a record of its bytes, or raises a `RecordError`."""
+
+
 class RawRecord(Record):
     """A record with the bytes it stands in the log with; they are read when first asked for."""
 
-    __slots__ = ("raw",)
+    __slots__ = ("_reads", "raw")
 
     def __init__(
-        self, stream: str, key: str, log_time_ms: int, raw: bytes, offset: int, partition: int
+        self,
+        stream: str,
+        key: str,
+        log_time_ms: int,
+        raw: bytes,
+        offset: int,
+        partition: int,
+        reads: Read = decode,
     ) -> None:
         super().__init__(stream, key, log_time_ms, self._read, offset, partition)
         self.raw = raw
+        self._reads = reads
 
     def _read(self) -> Any:
-        return decode(self.raw)
+        return self._reads(self.raw)
 
 
 @dataclass(slots=True)
@@ -72,10 +84,13 @@ class OneKey:
     reports : iterable of str
         The streams whose unreadable records become dead letters here: where two operators read
         one stream, one of them says so.
+    reads : callable
+        Makes a record of its bytes.
     """
 
-    def __init__(self, part: Keyed, reports: Iterable[str]) -> None:
+    def __init__(self, part: Keyed, reports: Iterable[str], reads: Read = decode) -> None:
         self.part = part
+        self._reads = reads
         self.merges = len(part.inputs) > 1
         """Whether records must wait until their log time is complete."""
         self._place = {stream: number for number, stream in enumerate(part.inputs)}
@@ -124,6 +139,8 @@ class OneKey:
         if refused is None:
             try:
                 _done(memory, self.part.operator.on_event(memory.state, record, shared), emits)
+            except ResourceError:
+                raise  # a registry that is away is no fault of the record: the engine tries again
             except (PhoError, ValueError, ArithmeticError, LookupError) as error:
                 text = f"{self.part.name} cannot take it: {type(error).__name__}: {error}"
                 emits.append(dead_letter(record, "poison", text))
@@ -168,7 +185,8 @@ class OneKey:
 
     def _unpacked(self, key: str, packed: list[Any]) -> RawRecord:
         place, partition, offset, log_time_ms, raw = packed
-        return RawRecord(self.part.inputs[place], key, log_time_ms, raw, offset, partition)
+        stream = self.part.inputs[place]
+        return RawRecord(stream, key, log_time_ms, raw, offset, partition, self._reads)
 
 
 def side_of(aside: Aside) -> SideRecord:
@@ -187,7 +205,7 @@ def refusal(record: RawRecord) -> tuple[str, str] | None:
     """Return why a record cannot be taken, reason and error; None: it can."""
     try:
         value = record.value
-    except PhoError as refused:
+    except RecordError as refused:
         return type(refused).__name__, str(refused)
     if not isinstance(value, STREAMS[record.stream].records):
         return (

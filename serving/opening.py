@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 KAFKA_CURE = "Install the extra: pip install 'pho[kafka]'"
 _RETRY_S = 1.0
 _HASTY_MS = 10_000
+_ANSWER_MS = 3_000
 _OTHER_TIME = {
     "LogAppendTime": "Topics that a bridge fills have the Ticks of their source, and no ticker",
     "CreateTime": "Bridge into topics of another prefix: pho topics create --bridged",
@@ -207,7 +208,7 @@ def wait_for_topics(
         if stop.is_set():
             return False
         try:
-            found = topic_settings(address, security(settings), topics)
+            found = topic_settings(address, security(settings), topics, _ANSWER_MS)
             break
         except LogUnavailable as error:
             if not said:

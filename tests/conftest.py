@@ -15,7 +15,7 @@ from hypothesis import settings
 ROOT = Path(__file__).resolve().parents[1]
 
 # Each has an environment of its own: .venv-beam/bin/python -m pytest tests/beam
-_GUESTS = {"beam": "apache_beam", "flink": "pyflink"}
+_GUESTS = {"beam": "apache_beam", "flink": "pyflink", "scenarios_flink": "pyflink"}
 collect_ignore = [folder for folder, package in _GUESTS.items() if not find_spec(package)]
 
 # Repeatable by default: a failure seen once is seen again. To look for new ones:

@@ -127,13 +127,15 @@ def main() -> None:
         operators=("join",),
         restart_attempts=0,
     )
-    env = environment(settings, {"pipeline.jars": jars})
+    checkpoints = (run.folder / "checkpoints").as_uri()
+    options = {"pipeline.jars": jars, "execution.checkpointing.dir": checkpoints}
+    env = environment(settings, options)
     loop_job(env, settings)
     client = env.execute_async("join")
     threading.Thread(target=_end_with, args=(client,), daemon=True).start()
     warm_up = topics.outcomes(run.warm_up.visits)
-    warm_up += topics.rest()
     with run.laying():
+        warm_up += topics.rest()
         topics.write(run.measured.rows)
     with run.measuring():
         topics.show()

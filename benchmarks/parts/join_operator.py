@@ -1,4 +1,4 @@
-"""The operator alone: the join's keys stepped by a plain loop. What no engine can be faster than.
+"""The operator alone: the join's keys stepped by a plain loop, the same work without an engine.
 
 The same class is what a stream processor without event time needs around `OneKey` (bytewax).
 """

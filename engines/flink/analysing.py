@@ -18,10 +18,10 @@ from connectors.pictures import FolderPictures
 from engines.analysis import RETRY_PAUSE_S, FrameAnswerer
 from engines.flink.counting import DEAD, STATUSES
 from engines.flink.settings import JobSettings
-from engines.flink.wire import emitted, record_of
+from engines.flink.wire import Wire
 from engines.one_key import RawRecord, dead_letter, refusal
 from pipelines.operators import Shared
-from schemas.codec import decode, encode
+from schemas.codec import decode
 from schemas.errors import AnalysisError, PhoError
 from schemas.frames import FrameCaptured
 from schemas.loops import LoopConfigured
@@ -52,6 +52,7 @@ class AnalyzeFunction(AsyncFunction):  # type: ignore[misc]
         self.answerer = FrameAnswerer(analyser, pictures, WallClock(), settings.picture_ttl_ms)
         self.pool = ThreadPoolExecutor(settings.concurrency, "pho-analyze")
         self.loops = Loops(settings)
+        self.wire = Wire(settings)
 
     def close(self) -> None:
         """End; what was in flight is asked again by the next run."""
@@ -59,14 +60,14 @@ class AnalyzeFunction(AsyncFunction):  # type: ignore[misc]
 
     async def async_invoke(self, value: Any) -> list[bytes]:
         """Answer a frame; a byte before the answer tells `CountAnswers` its status."""
-        record = record_of(value[1])
+        record = self.wire.record(value[1])
         refused = refusal(record)
         if refused is not None:
             letter = dead_letter(record, *refused)
-            return [bytes([DEAD]) + emitted(letter.stream, record.key, encode(letter.value))]
+            return [bytes([DEAD]) + self.wire.emitted(letter.stream, record.key, letter.value)]
         answer = await self._answer(record)
         status = bytes([STATUSES.index(answer.status)])
-        return [status + emitted("analyses", record.key, encode(answer))]
+        return [status + self.wire.emitted("analyses", record.key, answer)]
 
     async def _answer(self, record: RawRecord) -> Any:
         frame: FrameCaptured = record.value

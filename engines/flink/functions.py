@@ -22,7 +22,8 @@ from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
 
 from connectors.pictures import FolderPictures
 from engines.flink.counting import Counting
-from engines.flink.wire import emitted, record_of
+from engines.flink.settings import JobSettings
+from engines.flink.wire import Wire, envelope_of
 from engines.one_key import (
     NEVER_MS,
     Memory,
@@ -35,7 +36,6 @@ from engines.one_key import (
 from engines.shared_streams import SharedStreams
 from pipelines.operators import Aside, Emit, Keyed, Shared
 from pipelines.topology import greeting_loop
-from schemas.codec import encode
 from schemas.errors import PhoError
 from schemas.streams import key_of
 
@@ -76,12 +76,14 @@ def reported_by(name: str) -> tuple[str, ...]:
 class Steps:
     """What the functions share: a key's memory between two calls, its timer, what it gave out."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, settings: JobSettings) -> None:
         self.name = name
+        self.settings = settings
 
     def begin(self, context: RuntimeContext) -> None:
         """Make what must not travel with the function."""
-        self.one_key = OneKey(part_named(self.name), reported_by(self.name))
+        self.wire = Wire(self.settings)
+        self.one_key = OneKey(part_named(self.name), reported_by(self.name), self.wire.reads)
         self.merges = self.one_key.merges
         descriptor = ValueStateDescriptor("memory", STATE_BYTES)
         self.kept = context.get_state(descriptor)
@@ -146,7 +148,7 @@ class Steps:
             if isinstance(value, Aside):
                 value = side_of(value)
             self.counters.emitted(emit.stream)
-            yield emitted(emit.stream, emit.key or key_of(value, emit.stream), encode(value))
+            yield self.wire.emitted(emit.stream, emit.key or key_of(value, emit.stream), value)
 
 
 class KeyedFunction(KeyedProcessFunction):  # type: ignore[misc]
@@ -156,10 +158,12 @@ class KeyedFunction(KeyedProcessFunction):  # type: ignore[misc]
     ----------
     name : str
         The operator's name in the topology.
+    settings : JobSettings
+        What the job was told.
     """
 
-    def __init__(self, name: str) -> None:
-        self.steps = Steps(name)
+    def __init__(self, name: str, settings: JobSettings) -> None:
+        self.steps = Steps(name, settings)
 
     def open(self, runtime_context: RuntimeContext) -> None:
         """Begin on a worker."""
@@ -167,7 +171,7 @@ class KeyedFunction(KeyedProcessFunction):  # type: ignore[misc]
 
     def process_element(self, value: bytes, ctx: Any) -> Iterator[bytes]:
         """Take a record."""
-        emits = self.steps.arrived(record_of(value), ctx.timer_service(), _NOTHING)
+        emits = self.steps.arrived(self.steps.wire.record(value), ctx.timer_service(), _NOTHING)
         return self.steps.given_out(emits)
 
     def on_timer(self, timestamp: int, ctx: Any) -> Iterator[bytes]:
@@ -187,18 +191,19 @@ class SharingFunction(KeyedBroadcastProcessFunction):  # type: ignore[misc]
     ----------
     name : str
         The operator's name in the topology.
-    initial : tuple of bytes
-        Envelopes of the newest shared records there were when the job was submitted: the first
-        visitor must not be decided for by a job that knows no loop yet.
-    pictures : str
-        Folder of the pictures in flight: one whose answer is read from the log is deleted. Empty:
-        there are none.
+    settings : JobSettings
+        What the job was told. Its `initial` records are the newest there were when it was
+        submitted: the first visitor must not be decided for by a job that knows no loop yet. A
+        picture in its folder `pictures` is deleted when its answer is read from the log.
     """
 
-    def __init__(self, name: str, initial: tuple[bytes, ...], pictures: str = "") -> None:
-        self.steps = Steps(name)
-        self.initial = initial
-        self.folder = pictures
+    def __init__(self, name: str, settings: JobSettings) -> None:
+        self.steps = Steps(name, settings)
+        self.folder = settings.pictures
+        self.initial = tuple(
+            envelope_of(RawRecord(stream, key, at_ms, bytes.fromhex(value), offset, partition))
+            for stream, key, partition, offset, at_ms, value in settings.initial
+        )
 
     def open(self, runtime_context: RuntimeContext) -> None:
         """Begin on a worker."""
@@ -212,7 +217,7 @@ class SharingFunction(KeyedBroadcastProcessFunction):  # type: ignore[misc]
         """Take a record."""
         if self.shared is None:
             self._restore(ctx)
-        record = record_of(value)
+        record = self.steps.wire.record(value)
         emits = self.steps.arrived(record, ctx.timer_service(), self._view)
         if self.pictures is not None:
             self._delete_picture(record)
@@ -223,7 +228,7 @@ class SharingFunction(KeyedBroadcastProcessFunction):  # type: ignore[misc]
         if self.shared is None:
             self._restore(ctx)
         envelope = value[1]
-        record = record_of(envelope)
+        record = self.steps.wire.record(envelope)
         refused = self._take(record)
         if refused is None:
             ctx.get_broadcast_state(SHARED_STATE).put(f"{record.stream}/{record.key}", envelope)
@@ -255,7 +260,7 @@ class SharingFunction(KeyedBroadcastProcessFunction):  # type: ignore[misc]
     def _restore(self, ctx: Any) -> None:
         self.shared = SharedStreams(self.steps.one_key.part.broadcasts)
         kept = [bytes(envelope) for _, envelope in ctx.get_broadcast_state(SHARED_STATE).items()]
-        records = [record_of(envelope) for envelope in (kept or self.initial)]
+        records = [self.steps.wire.record(envelope) for envelope in (kept or self.initial)]
         # The configurations of a loop in the order of their log: the last one holds.
         for record in sorted(records, key=lambda r: (r.stream, r.partition, r.offset)):
             self._take(record)

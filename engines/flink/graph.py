@@ -22,8 +22,7 @@ from engines.flink.functions import BYTES, SHARED_STATE, KeyedFunction, SharingF
 from engines.flink.kafka import java_options
 from engines.flink.learning import LearnFunction
 from engines.flink.settings import JobSettings
-from engines.flink.wire import PLACES, envelope_of, topics
-from engines.one_key import RawRecord
+from engines.flink.wire import PLACES, topics
 from pipelines.topology import greeting_loop
 from schemas.codec import current
 
@@ -114,12 +113,12 @@ class Graph:
         if part.broadcasts:
             streams = tuple(broadcast.stream for broadcast in part.broadcasts)
             shared = self.source(f"{name}.shared", streams, shared=True).broadcast(SHARED_STATE)
-            function = SharingFunction(name, self._initial(), self.settings.pictures)
+            function = SharingFunction(name, self.settings)
             emitted = rows.connect(shared).process(function, BYTES)
         elif name == "learn":
-            emitted = rows.process(LearnFunction(), BYTES)
+            emitted = rows.process(LearnFunction(self.settings), BYTES)
         else:
-            emitted = rows.process(KeyedFunction(name), BYTES)
+            emitted = rows.process(KeyedFunction(name, self.settings), BYTES)
         emitted.name(name).uid(name)
         self.sink(name, emitted)
 
@@ -130,12 +129,6 @@ class Graph:
     @property
     def _tick_headers(self) -> tuple[str, ...]:
         return self.settings.tick_headers or (current("Tick").header.hex(),)
-
-    def _initial(self) -> tuple[bytes, ...]:
-        return tuple(
-            envelope_of(RawRecord(stream, key, at_ms, bytes.fromhex(value), offset, partition))
-            for stream, key, partition, offset, at_ms, value in self.settings.initial
-        )
 
     def _strings(self, texts: list[str]) -> Any:
         return to_jarray(self._jvm.String, texts)

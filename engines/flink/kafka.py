@@ -6,6 +6,7 @@ from connectors.kafka_address import KafkaAddress, KafkaSecurity
 from connectors.kafka_clients import connect
 from connectors.kafka_log import KafkaLog
 from engines.flink.settings import JobSettings
+from engines.flink.wire import registry_of
 
 _DELIVERY_TIMEOUT_MS = 30_000
 # The SQL connector carries Kafka's client under names of its own.
@@ -21,7 +22,8 @@ def open_log(settings: JobSettings) -> KafkaLog:
     """Open the job's own log with a client in Python: for a look beside the stream."""
     address = KafkaAddress(tuple(settings.servers.split(",")), settings.prefix)
     security = settings.security or KafkaSecurity()
-    return KafkaLog(connect(address, security, "kafka-python", _DELIVERY_TIMEOUT_MS))
+    client = connect(address, security, "kafka-python", _DELIVERY_TIMEOUT_MS)
+    return KafkaLog(client, registry=registry_of(settings))
 
 
 def java_options(security: KafkaSecurity | None) -> dict[str, str]:

@@ -10,11 +10,11 @@ from pyflink.datastream.functions import KeyedProcessFunction, RuntimeContext
 from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
 
 from engines.flink.functions import STATE_BYTES, Steps
-from engines.flink.wire import record_of
+from engines.flink.settings import JobSettings
 from engines.one_key import RawRecord
 from pipelines.learn import newest_snapshots
 from pipelines.operators import Aside, Emit, Shared
-from schemas.errors import PhoError
+from schemas.errors import RecordError
 from schemas.outcomes import OutcomeClosed
 from schemas.streams import LATE
 
@@ -30,10 +30,15 @@ class LearnFunction(KeyedProcessFunction):  # type: ignore[misc]
 
     `outcomes` is written at least once; a repeat has the bytes of its first. Ids are remembered in
     a ring: the place of an id in the order of the log, modulo its size, names what it replaces.
+
+    Parameters
+    ----------
+    settings : JobSettings
+        What the job was told.
     """
 
-    def __init__(self) -> None:
-        self.steps = Steps("learn")
+    def __init__(self, settings: JobSettings) -> None:
+        self.steps = Steps("learn", settings)
 
     def open(self, runtime_context: RuntimeContext) -> None:
         """Begin on a worker."""
@@ -51,7 +56,7 @@ class LearnFunction(KeyedProcessFunction):  # type: ignore[misc]
 
     def process_element(self, value: bytes, ctx: Any) -> Iterator[bytes]:
         """Take a record of the learning log."""
-        record = record_of(value)
+        record = self.steps.wire.record(value)
         refused = self._again(record)
         if refused is not None:
             return self.steps.given_out(refused)
@@ -77,7 +82,7 @@ class LearnFunction(KeyedProcessFunction):  # type: ignore[misc]
         """Return what to give out for an outcome that is not to be learned; None: learn it."""
         try:
             value = record.value
-        except PhoError:
+        except RecordError:
             return None
         if not isinstance(value, OutcomeClosed):
             return None

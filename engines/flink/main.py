@@ -14,9 +14,11 @@ from connectors.logs import Row
 from engines.flink.graph import analyze_job, loop_job
 from engines.flink.kafka import open_log
 from engines.flink.settings import JobSettings, checkpoint_folder, job_name, read_settings
+from engines.flink.wire import registry_of, topics
 from pipelines.topology import greeting_loop
-from schemas.codec import decode
+from schemas.codec import current, decode, encode
 from schemas.errors import PhoError
+from schemas.operations import Tick
 from schemas.streams import STREAMS
 
 JOBS = {"analyze": analyze_job, "loop": loop_job}
@@ -74,7 +76,20 @@ def with_initial(settings: JobSettings) -> JobSettings:
         (row.stream, row.key, row.partition, row.position, row.log_time_ms, row.value.hex())
         for _, row in newest.values()
     )
-    return msgspec.structs.replace(settings, initial=initial)
+    return msgspec.structs.replace(settings, initial=initial, tick_headers=_tick_headers(settings))
+
+
+def _tick_headers(settings: JobSettings) -> tuple[str, ...]:
+    """Return how a Tick's bytes may begin: ours, and what a registry calls it in each topic."""
+    headers = {current("Tick").header.hex()}
+    registry = registry_of(settings)
+    if registry is not None:
+        tick = encode(Tick(0, "header"))
+        size = len(tick) - len(current("Tick").header)
+        headers |= {
+            registry.to_wire(topic, tick)[:-size].hex() for topic in topics(settings.prefix)
+        }
+    return tuple(sorted(headers))
 
 
 def main() -> None:

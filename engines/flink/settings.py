@@ -19,6 +19,12 @@ class JobSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the topics' names begin with."""
     security: KafkaSecurity | None = None
     """How clients prove who they are; None: they need not."""
+    registry: str = ""
+    """Address of a schema registry; empty: records are in Avro single-object encoding."""
+    registry_username: str = ""
+    """Who asks it."""
+    registry_password: str = ""
+    """Its password."""
     operators: tuple[str, ...] = ("decide", "greet", "join", "learn")
     """The operators of the loop that this job runs."""
     parallelism: int = 1

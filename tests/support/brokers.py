@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
@@ -36,8 +38,10 @@ def new_broker(
 @cache
 def shared_broker() -> LocalKafka:
     """Return the one broker of this run; it ends with the process."""
-    # Not removed by pytest while the broker still runs: it ends after all fixtures.
-    broker = new_broker(Path(tempfile.mkdtemp(prefix="pho-kafka-")))
+    # Not in a folder of pytest's: the broker ends after all fixtures, and its folder after it.
+    folder = Path(tempfile.mkdtemp(prefix="pho-kafka-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    broker = new_broker(folder)
     broker.start()
     return broker
 

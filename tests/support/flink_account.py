@@ -212,6 +212,7 @@ def _learned_wrongly(found: Account) -> list[str]:
     engine = MemoryEngine(greeting_loop().only("learn"))
     for log_time_ms, data in found.first_outcomes:
         engine.append("outcomes", decode(data), log_time_ms)
+    engine.run()
     wanted = [record.value for record in engine.log if record.stream == "policies"]
     if not wanted or found.policy is None:
         return [] if not wanted and found.policy is None else ["learned nothing"]

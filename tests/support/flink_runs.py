@@ -162,7 +162,7 @@ class Job:
         status = self.client._j_job_client.getJobStatus().get().toString()
         if status in ("FAILING", "FAILED"):
             text = str(self.client.get_job_execution_result().exception())
-            pytest.fail(text[text.rfind("Caused by") :][:3_000], pytrace=False)
+            pytest.fail(text[max(0, text.rfind("Caused by")) :][:3_000], pytrace=False)
         assert status not in ("CANCELED", "FINISHED"), status
 
     def stop_with_savepoint(self, folder: Path) -> str:
