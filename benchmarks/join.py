@@ -39,7 +39,7 @@ from connectors.local_kafka import LocalKafka  # noqa: E402
 from schemas.codec import decode  # noqa: E402
 from schemas.errors import PhoError  # noqa: E402
 
-TIME_LIMIT_S = 300.0
+TIME_LIMIT_S = 900.0
 """For one run of one engine."""
 WARM_UP_VISITS = 400
 BYTEWAX = "bytewax==0.21.1"

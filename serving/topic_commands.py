@@ -66,7 +66,10 @@ def topics(
     """
     settings = load(config, {"data": as_flag(data), "log.address": log})
     if stream == CREATE:
-        _create(settings, chosen(streams), bridged=bridged, mend=mend, as_json=as_json)
+        if streams is not None:
+            problem = "`pho topics create` makes the topics of all streams"
+            raise UsageError(problem, "Leave --streams out")
+        _create(settings, bridged=bridged, mend=mend, as_json=as_json)
         return
     if bridged or mend:
         problem = "--bridged and --mend belong to `pho topics create`"
@@ -103,9 +106,7 @@ def _refuse_unknown(stream: str) -> None:
         raise UsageError(problem, f"There are {', '.join(STREAMS)}")
 
 
-def _create(
-    settings: Settings, streams: Sequence[str], *, bridged: bool, mend: bool, as_json: bool
-) -> None:
+def _create(settings: Settings, *, bridged: bool, mend: bool, as_json: bool) -> None:
     address = kafka_address(settings)
     from connectors.kafka_topics import create_topics  # needs a client for Kafka
 

@@ -139,7 +139,11 @@ def decisions(count: int, spread_ms: int | None = None) -> Iterator[At]:
     for number in range(count):
         step = number if spread_ms is None else number * spread_ms // count
         at_ms = visits.START_MS + step
-        yield at_ms, "decisions", decide(visits.analysed(number, "pre", at_ms), at_ms, config, serving)
+        yield (
+            at_ms,
+            "decisions",
+            decide(visits.analysed(number, "pre", at_ms), at_ms, config, serving),
+        )
 
 
 def _captured(number: int, phase: Any, at_ms: int) -> FrameCaptured:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from hypothesis.errors import FlakyFailure
 
 import engines.one_key
 from careful import careful
@@ -68,7 +69,7 @@ def any_arrival(
 
 @pytest.mark.parametrize("name", LOGS)
 def test_any_arrival_of_any_log_gives_what_the_reference_gives(name: str) -> None:
-    any_arrival(name, 60)()
+    any_arrival(name, 50)()
 
 
 # The suite must be able to fail
@@ -160,7 +161,8 @@ class Loses(Greet):
 @pytest.mark.parametrize("operator", [Counts, Loses])
 def test_an_operator_that_is_not_pure_is_noticed(operator: type[Greet]) -> None:
     flow = careful(Dataflow("greet", (replace(PARTS["greet"], operator=operator()),)))
-    with pytest.raises(AssertionError):
+    # Flaky is what hypothesis calls it when a second look finds another answer.
+    with pytest.raises((AssertionError, FlakyFailure)):
         any_arrival("greet", 50, flow=flow, small=False)()
 
 

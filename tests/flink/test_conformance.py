@@ -20,7 +20,7 @@ from schemas.codec import encode
 from worlds import START_MS, loop
 
 COUNT = 160
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 
 class Answered:

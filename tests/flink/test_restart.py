@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -17,12 +16,10 @@ from schemas.codec import encode
 from worlds import START_MS, loop
 
 COUNT = 30
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 
-def test_a_job_restored_with_twice_the_tasks_keeps_every_key(
-    tmp_path: Path, record_property: Callable[[str, object], None]
-) -> None:
+def test_a_job_restored_with_twice_the_tasks_keeps_every_key(tmp_path: Path) -> None:
     # All at the same time: where the job is stopped, most keys have a state.
     logs = {name: corpus(name, COUNT, stretch_ms=0) for name in LOGS}
     rows = {name: rows_of(name, logs[name]) for name in LOGS}
@@ -58,9 +55,9 @@ def test_a_job_restored_with_twice_the_tasks_keeps_every_key(
         for name in LOGS:
             job.wait_for(name, topics[name])
     for name in LOGS:
-        wanted, given = sum_of(name, logs[name]), topics[name].given_out(name)
+        # Nothing is written again: whoever is stopped with a savepoint has written all before it.
+        if wrong := topics[name].answer(name, logs[name]):
+            pytest.fail(wrong, pytrace=False)
         if name != "learn":
-            assert 0 < before[name].total() < wanted.total(), name
-        assert given.keys() == wanted.keys(), topics[name].answer(name, logs[name])
-        record_property(f"{name}: written again", (given - wanted).total())
+            assert 0 < before[name].total() < sum_of(name, logs[name]).total(), name
         topics[name].close()

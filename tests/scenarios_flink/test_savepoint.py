@@ -24,9 +24,7 @@ def test_a_savepoint_goes_on_at_another_parallelism_and_release_as_if_never_stop
     campaign = Campaign(stand, RATE, 0.1)
     campaign.flow(_now_ms(), greetings=50)
     stopped_ms = _now_ms()
-    savepoints = {
-        job: stand.flink.rest.stop_with_savepoint(stand.jobs[job], None) for job in JOBS
-    }
+    savepoints = {job: stand.flink.rest.stop_with_savepoint(stand.jobs[job], None) for job in JOBS}
     monkeypatch.setattr(submitting, "version", lambda _name: NEXT_RELEASE)
     for job in JOBS:
         stand.submit(job, savepoints[job], parallelism=2)
@@ -34,9 +32,10 @@ def test_a_savepoint_goes_on_at_another_parallelism_and_release_as_if_never_stop
     campaign.flow(_now_ms(), greetings=50)
     time.sleep(2.0)
     account = campaign.finish()
-    print(*report(campaign, account), sep="\n")
+    print(*report(campaign, account), sep="\n")  # noqa: T201 - with `-s`
     gap = account.gap("greetings", stopped_ms)
-    print(f"stopped, upgraded, rescaled: no greeting for {gap.silent_ms / 1e3:.1f} s")
+    silent_s = gap.silent_ms / 1e3
+    print(f"stopped, upgraded, rescaled: no greeting for {silent_s:.1f} s")  # noqa: T201
     # What was written before a savepoint is never written again: it stops between two records.
     assert not {s: n for s, n in account.repeats.items() if n}, account.repeats
 

@@ -147,3 +147,37 @@ def test_a_guest_without_exploration_is_refused() -> None:
     with pytest.raises(SettingsError, match="floor = 0"):
         made("loops.greeting.floor = 0.0\n" + guest)
     assert made(guest).loops[0].serving.algorithm.startswith("river:")
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ("delivery_timeout_ms = 0", "delivery_timeout_ms"),
+        ("partitions = 0", "partitions"),
+        ("partitions = 1.5", "partitions"),
+        ("replication = 10", "replication"),
+        ("retention_days = 0", "retention_days"),
+        ('client = "java"', "client"),
+        ('protocol = "TLS"', "protocol"),
+        ('mechanism = "MD5"', "mechanism"),
+        ('protocol = "SASL_SSL"', "mechanism"),
+        ('mechanism = "PLAIN"', "without SASL"),
+        ('protocol = "SASL_SSL"\nmechanism = "PLAIN"\nusername = "me"', "PHO_KAFKA__PASSWORD"),
+        ('certificate_file = "me.pem"', "key_file"),
+        ('key_file = "me.pem"', "certificate_file"),
+        ("brokers = 3", "brokers"),
+    ],
+)
+def test_a_kafka_that_cannot_be_is_refused_by_its_setting(lines: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        made(f"[kafka]\n{lines}\n")
+
+
+def test_a_password_is_taken_as_it_stands_and_not_shown() -> None:
+    for text in ("12345", '"quoted"', "true", "p=w"):
+        settings = made("", {"PHO_KAFKA__PASSWORD": text, "PHO_KAFKA__REGISTRY_PASSWORD": text})
+        assert settings.kafka.password == text
+        assert settings.kafka.registry_password == text
+        assert text not in repr(settings.kafka)
+    flags = {"log.address": "kafka://host/shop"}
+    assert made("", {"PHO_LOG__ADDRESS": "kafka://other"}, flags).log.address == "kafka://host/shop"

@@ -108,10 +108,8 @@ def said(stream: str, key: str, data: bytes, position_of: dict[Place, int]) -> S
 
 def differences(name: str, logs: Sequence[Log], given_out: Counter[Said]) -> str:
     """Say what is missing and what is too much, and of which log; nothing: all is as it must be."""
-    missing, extra = (
-        _by_log(sum_of(name, logs) - given_out),
-        _by_log(given_out - sum_of(name, logs)),
-    )
+    wanted = sum_of(name, logs)
+    missing, extra = _by_log(wanted - given_out), _by_log(given_out - wanted)
     wrong = sorted(missing.keys() | extra.keys())
     if not wrong:
         return ""
@@ -129,7 +127,10 @@ def differences(name: str, logs: Sequence[Log], given_out: Counter[Said]) -> str
 
 def sum_of(name: str, logs: Iterable[Log]) -> Counter[Said]:
     """Return what the reference gives out for some logs."""
-    return sum((wanted_of(name, log) for log in logs), Counter())
+    total: Counter[Said] = Counter()
+    for log in logs:
+        total.update(wanted_of(name, log))
+    return total
 
 
 def _by_log(told: Counter[Said]) -> dict[int, Counter[Said]]:

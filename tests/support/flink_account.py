@@ -9,6 +9,7 @@ import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -89,7 +90,7 @@ class Account:
         end_ms = at_ms + int(_SETTLED_S * 1_000)
         pairs = [
             (before, after)
-            for before, after in zip(times, times[1:], strict=False)
+            for before, after in pairwise(times)
             if after > at_ms and before < end_ms
         ]
         before, after = max(pairs, key=lambda pair: pair[1] - pair[0], default=(at_ms, at_ms))

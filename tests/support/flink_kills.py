@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from connectors.pictures import FolderPictures
-from engines.flink.rest import FlinkRest
 from flink_account import Account, Kill, check, read_account
 from flink_stand import SUPPORT, Stand
 from schemas.errors import PhoError
@@ -79,8 +78,10 @@ class Campaign:
         self.kills.append(Kill(what, at_ms, back_ms))
         self.flow(back_ms)
         flows_s = time.time() - at_ms / 1_000
-        self.say(f"{what} killed; its process back after {(back_ms - at_ms) / 1e3:.1f} s, "
-                 f"visitors greeted again by {flows_s:.1f} s")
+        self.say(
+            f"{what} killed; its process back after {(back_ms - at_ms) / 1e3:.1f} s, "
+            f"visitors greeted again by {flows_s:.1f} s"
+        )
 
     def flow(self, after_ms: int, greetings: int = 10) -> None:
         """Wait until visitors who came later than that are greeted."""
@@ -92,7 +93,8 @@ class Campaign:
             if greetings <= 0:
                 return
             time.sleep(0.1)
-        assert False, f"nobody greeted for {FLOWING_S} s\n{_told(self.stand)}"
+        problem = f"nobody greeted for {FLOWING_S} s\n{_told(self.stand)}"
+        raise AssertionError(problem)
 
     def finish(self) -> Account:
         """Let the last visitors leave, and wait until all is closed; return the account."""

@@ -52,6 +52,10 @@ class Stand:
         True: who writes the topics sets log times.
     options : mapping, optional
         Further options of Flink.
+    more_jars : tuple of Path
+        Jars beside the loop's own.
+    python_path : tuple of Path
+        Folders workers import from beside that of the tests' support.
     """
 
     def __init__(
@@ -61,6 +65,8 @@ class Stand:
         *,
         bridged: bool = False,
         options: Mapping[str, str] | None = None,
+        more_jars: tuple[Path, ...] = (),
+        python_path: tuple[Path, ...] = (),
     ) -> None:
         self.folder = folder
         self.config = config or worlds.loop()
@@ -72,7 +78,11 @@ class Stand:
         self.broker = LocalKafka(folder / "kafka", self.java, fetch_jars("kafka_broker"))
         jars = (connector_jar(), loop_jar(self.java, folder / "jar"))
         self.flink = LocalFlink(
-            folder / "flink", self.java, jars, options=options, python_path=(SUPPORT,)
+            folder / "flink",
+            self.java,
+            (*jars, *more_jars),
+            options=options,
+            python_path=(SUPPORT, *python_path),
         )
 
     def start(self) -> None:
