@@ -16,7 +16,7 @@ from schemas.streams import RECORDS, STREAMS
 
 COMMANDS = (
     "demo", "run", "camera", "analyze", "ledger", "topics", "schemas", "dead-letters", "loops",
-    "doctor", "ticks", "bridge",
+    "doctor", "ticks", "bridge", "archive", "backfill", "submit",
 )  # fmt: skip
 
 

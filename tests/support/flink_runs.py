@@ -33,7 +33,7 @@ from schemas.streams import SIDE_STREAMS, STREAMS
 
 PARTITIONS = 3
 TIME_LIMIT_S = 60.0
-_STEP_S = 0.1
+_STEP_S = 0.3
 _SETTLE_S = 0.5
 
 
