@@ -1,9 +1,9 @@
 """The same join on the same input in several engines, side by side; their outcomes must be equal.
 
-Run ``python benchmarks/join.py`` from the repository; three minutes, `--visits` and `--turns` say
-how much of it. Each engine runs in a process of its own, with the Python of the environment that
-has its packages; one that is missing is named, with how to make it. They run in turns, so that what
-else the machine does falls on all alike; the median of the turns is told, and its ratio to the
+Run ``python benchmarks/join.py`` from the repository; it takes minutes, `--visits`, `--turns` and
+`--only` say how many. Each engine runs in a process of its own, with the Python of the environment
+that has its packages; one that is missing is named, with how to make it. They run in turns, so that
+what else the machine does falls on all alike; the median of the turns is told, and its ratio to the
 embedded engine. The join is the very same code everywhere, so what differs is the engine. The
 memory engine joins the warm-up only. Of the broker neither time nor memory is counted.
 """
@@ -20,7 +20,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -32,84 +31,40 @@ import msgspec  # noqa: E402 - after the path
 
 from benchmarks.parts.join_alone import COME_IN_A_STEP  # noqa: E402
 from benchmarks.parts.join_case import Answer, Case, Input, lay_out  # noqa: E402
+from benchmarks.parts.join_engines import (  # noqa: E402
+    ENGINES,
+    REFERENCE,
+    Engine,
+    is_chosen,
+    java,
+    python,
+    why_not,
+)
 from benchmarks.parts.whole_loop import FOLDER  # noqa: E402
 from connectors.jars import jar_folder  # noqa: E402
-from connectors.java import java_command  # noqa: E402
 from connectors.local_kafka import LocalKafka  # noqa: E402
 from schemas.codec import decode  # noqa: E402
-from schemas.errors import PhoError  # noqa: E402
 
 TIME_LIMIT_S = 900.0
 """For one run of one engine."""
 WARM_UP_VISITS = 2_000
-"""With 400, Java still compiled most of what was measured."""
-BYTEWAX = "bytewax==0.21.1"
+"""Java compiles what runs often: with few, that would be most of what is measured."""
 
 
 class RunFailed(Exception):
     """One run of one engine did not come to its end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Engine:
-    """One of those compared."""
-
-    name: str
-    """For a person to read."""
-    module: str
-    """The part that runs it."""
-    environment: str
-    """Folder of its Python."""
-    make: str
-    """How to make that."""
-    durable: str
-    """What of its work a crash leaves."""
-    recovers: bool = False
-    """Whether bytewax keeps its state on disk."""
-
-
-_PLAIN = "make .venv/installed.stamp"
-_PIP = "python3.11 -m venv {0} && {0}/bin/python -m pip install -c {1} -e {2}"
-_BYTEWAX = _PIP.format(".venv-bytewax", "constraints.txt", f". {BYTEWAX}")
-REFERENCE = Engine("embedded engine", "join_embedded", ".venv", _PLAIN, "all of it, on disk")
-ENGINES = (
-    REFERENCE,
-    Engine("the operator alone", "join_operator", ".venv", _PLAIN, "nothing"),
-    Engine("memory engine", "join_memory", ".venv", _PLAIN, "nothing"),
-    Engine(
-        "PyFlink local, on Kafka",
-        "join_flink",
-        ".venv-flink",
-        _PIP.format(".venv-flink", "constraints-flink.txt", "'.[flink,kafka,vision]'"),
-        "state, each second",
-    ),
-    Engine(
-        "Beam, local runner",
-        "join_beam",
-        ".venv-beam",
-        _PIP.format(".venv-beam", "constraints-beam.txt", "'.[beam,kafka]'"),
-        "the result, at the end",
-    ),
-    Engine("bytewax", "join_bytewax", ".venv-bytewax", _BYTEWAX, "nothing"),
-    Engine(
-        "bytewax with recovery",
-        "join_bytewax",
-        ".venv-bytewax",
-        _BYTEWAX,
-        "state, each second",
-        recovers=True,
-    ),
-)
-
-
 def main() -> int:
     """Measure everything and print it."""
     options = _options()
+    # Else the engines' processes, in sessions of their own, would outlive this one.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     tell = _silent if options.json else print
     load = os.getloadavg()[0]
     tell(f"{os.cpu_count()} cores, load {load:.1f}")
-    chosen = [engine for engine in ENGINES if _is_chosen(engine, options.only)]
-    missing = {engine.name: why for engine in chosen if (why := _why_not(engine))}
+    chosen = [engine for engine in ENGINES if is_chosen(engine, options.only)]
+    missing = {engine.name: why for engine in chosen if (why := why_not(engine))}
     with tempfile.TemporaryDirectory(prefix="pho-join-", dir=FOLDER) as folder:
         whole = lay_out(Path(folder) / "input", WARM_UP_VISITS, options.visits, options.seed)
         tell(
@@ -147,32 +102,8 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _is_chosen(engine: Engine, only: list[str] | None) -> bool:
-    """Return whether an engine is asked for; the reference always is."""
-    return engine is REFERENCE or only is None or engine.module.removeprefix("join_") in only
-
-
 def _silent(_line: str) -> None:
     pass
-
-
-def _why_not(engine: Engine) -> str:
-    """Return why an engine cannot be measured, and what to do; empty: it can."""
-    if not _python(engine).exists():
-        return f"there is no {engine.environment}; make it: {engine.make}"
-    if engine.module == "join_flink":
-        if java_command() is None:
-            return "there is no Java of 17 or newer; `make demo-flink` fetches one"
-        try:
-            jar_folder("kafka_broker")
-            jar_folder("flink_kafka")
-        except PhoError as error:
-            return str(error)
-    return ""
-
-
-def _python(engine: Engine) -> Path:
-    return ROOT / engine.environment / "bin" / "python"
 
 
 def _measure(
@@ -203,14 +134,13 @@ def _measure(
 
 @contextmanager
 def _broker(folder: Path) -> Iterator[str]:
-    with LocalKafka(folder, java_command() or "java", jar_folder("kafka_broker")) as broker:
+    with LocalKafka(folder, java(), jar_folder("kafka_broker")) as broker:
         yield broker.bootstrap
 
 
 def _run(engine: Engine, folder: Path, name: str, servers: str) -> Answer:
     own = folder / name
     own.mkdir()
-    java = java_command() or ""
     case = Case(
         input=str(folder / "input"),
         answer=str(own / "answer"),
@@ -218,19 +148,19 @@ def _run(engine: Engine, folder: Path, name: str, servers: str) -> Answer:
         spawned_at_s=time.time(),
         servers=servers,
         jars=str(folder / "jars"),
-        java=java,
+        java=java(),
         recovers=engine.recovers,
     )
     (own / "case.json").write_bytes(msgspec.json.encode(case))
     # Thread mode finds its library by the first Python in the path.
-    path = os.pathsep.join([str(_python(engine).parent), os.environ.get("PATH", "")])
+    path = os.pathsep.join([str(python(engine).parent), os.environ.get("PATH", "")])
     variables = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": path}
-    if java:
-        variables["JAVA_HOME"] = str(Path(java).resolve().parents[1])
+    if java():
+        variables["JAVA_HOME"] = str(Path(java()).resolve().parents[1])
     module = f"benchmarks.parts.{engine.module}"
     with (own / "output").open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - our own module
-            [str(_python(engine)), "-m", module, str(own / "case.json")],
+            [str(python(engine)), "-m", module, str(own / "case.json")],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

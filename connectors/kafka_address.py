@@ -112,7 +112,7 @@ class KafkaSecurity:
         sasl = self.protocol.startswith("SASL_")
         if sasl and not (self.mechanism and self.username and self.password):
             problem = f"{self.protocol} needs a mechanism, a username and a password"
-            raise UsageError(problem, "Set them in [kafka], the password by PHO_KAFKA_PASSWORD")
+            raise UsageError(problem, "Set them in [kafka], the password by PHO_KAFKA__PASSWORD")
         if not sasl and (self.mechanism or self.username or self.password):
             problem = f"{self.protocol} takes no mechanism, username or password"
             raise UsageError(problem, "Use SASL_SSL, or leave them out")

@@ -16,6 +16,7 @@ import msgspec
 
 from engines.memory import side_record
 from pipelines.operators import Aside, Emit, Keyed, Record, Shared, Step
+from pipelines.topology import greeting_loop
 from schemas.codec import decode
 from schemas.errors import PhoError, RecordError, ResourceError
 from schemas.operations import SideRecord
@@ -224,3 +225,19 @@ def refusal(record: RawRecord) -> tuple[str, str] | None:
 def dead_letter(record: RawRecord, reason: str, error: str) -> Emit:
     """Put a record aside, whole."""
     return Emit(side_of(Aside(record, reason, error)), DEAD_LETTERS, record.key)
+
+
+def part_named(name: str) -> Keyed:
+    """Return an operator of the greeting loop in its place."""
+    return next(part for part in greeting_loop().keyed if part.name == name)
+
+
+def reported_by(name: str) -> tuple[str, ...]:
+    """Return the streams whose unreadable records an operator reports: it is their first reader."""
+    claimed: set[str] = set()
+    for part in greeting_loop().keyed:
+        mine = tuple(stream for stream in part.inputs if stream not in claimed)
+        if part.name == name:
+            return mine
+        claimed.update(mine)
+    return ()

@@ -76,10 +76,7 @@ def submit(
         "flink.parallelism": parallelism,
     }
     settings = load(config, flags)
-    jobs = _chosen(job)
-    if (from_savepoint or write_settings) and len(jobs) != 1:
-        problem = "a savepoint, and a file of settings, belong to one job"
-        raise UsageError(problem, "Name it: pho submit loop …")
+    jobs = _chosen(job, one=bool(from_savepoint or write_settings))
     if from_savepoint and resume:
         problem = "--resume looks for a checkpoint, --from-savepoint names one"
         raise UsageError(problem, "Give one of the two")
@@ -101,7 +98,11 @@ def submit(
         ]
     if as_json:
         print_json(told)
-        return
+    else:
+        _show(told)
+
+
+def _show(told: list[dict[str, Any]]) -> None:
     table = Table()
     for name in told[0]:
         table.add_column(name.replace("_", " "), overflow="fold")
@@ -110,7 +111,10 @@ def submit(
     out.print(table)
 
 
-def _chosen(job: str | None) -> tuple[str, ...]:
+def _chosen(job: str | None, *, one: bool) -> tuple[str, ...]:
+    if job is None and one:
+        problem = "a savepoint, and a file of settings, belong to one job"
+        raise UsageError(problem, "Name it: pho submit loop …")
     if job is None:
         return JOBS
     if job not in JOBS:

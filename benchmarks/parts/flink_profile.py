@@ -18,12 +18,11 @@ from typing import Any
 
 from pyflink.datastream.functions import RuntimeContext
 
-import engines.flink.functions as functions
-import engines.flink.learning as learning
-import engines.one_key as one_key
+import engines.flink.wire as wire
 from engines.flink.functions import KeyedFunction, SharingFunction, Steps
 from engines.flink.learning import LearnFunction
-from engines.one_key import OneKey
+from engines.flink.wire import Wire
+from engines.one_key import OneKey, RawRecord
 
 FOLDER = "PHO_PROFILE"
 """Environment variable that names where results go; it must be set for the TaskManagers."""
@@ -82,11 +81,10 @@ def _wrap_all() -> None:
         if _wrapped:
             return
         _wrapped = True
-        _wrap(one_key, "decode", "decode")
-        for module in (functions, learning):
-            _wrap(module, "record_of", "envelope")
-        for name in ("encode", "emitted", "key_of"):
-            _wrap(functions, name, "encode" if name == "encode" else "envelope")
+        _wrap(RawRecord, "_read", "decode")
+        _wrap(wire, "encode", "encode")
+        for name in ("record", "emitted"):
+            _wrap(Wire, name, "envelope")
         _wrap(OneKey, "pack", "pack")
         _wrap(OneKey, "unpack", "unpack")
         _wrap(Steps, "remembered", "memory: look up")

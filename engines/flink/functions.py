@@ -30,12 +30,13 @@ from engines.one_key import (
     OneKey,
     RawRecord,
     dead_letter,
+    part_named,
     refusal,
+    reported_by,
     side_of,
 )
 from engines.shared_streams import SharedStreams
-from pipelines.operators import Aside, Emit, Keyed, Shared
-from pipelines.topology import greeting_loop
+from pipelines.operators import Aside, Emit, Shared
 from schemas.errors import PhoError
 from schemas.streams import key_of
 
@@ -55,22 +56,6 @@ STATE_BYTES = StateBytes()
 CACHED_KEYS = 20_000
 """Memories kept unpacked; a million open windows stay as bytes in Flink's state."""
 _NOTHING: Shared = {}
-
-
-def part_named(name: str) -> Keyed:
-    """Return an operator of the greeting loop in its place."""
-    return next(part for part in greeting_loop().keyed if part.name == name)
-
-
-def reported_by(name: str) -> tuple[str, ...]:
-    """Return the streams whose unreadable records an operator reports: it is their first reader."""
-    claimed: set[str] = set()
-    for part in greeting_loop().keyed:
-        mine = tuple(stream for stream in part.inputs if stream not in claimed)
-        if part.name == name:
-            return mine
-        claimed.update(mine)
-    return ()
 
 
 class Steps:
@@ -260,7 +245,9 @@ class SharingFunction(KeyedBroadcastProcessFunction):  # type: ignore[misc]
     def _restore(self, ctx: Any) -> None:
         self.shared = SharedStreams(self.steps.one_key.part.broadcasts)
         kept = [bytes(envelope) for _, envelope in ctx.get_broadcast_state(SHARED_STATE).items()]
-        records = [self.steps.wire.record(envelope) for envelope in (kept or self.initial)]
+        # Both: what the job was told at its start is read again from the topic as a repeat, and so
+        # never kept; without it a job started again would know what came later, and no loop.
+        records = [self.steps.wire.record(envelope) for envelope in (*self.initial, *kept)]
         # The configurations of a loop in the order of their log: the last one holds.
         for record in sorted(records, key=lambda r: (r.stream, r.partition, r.offset)):
             self._take(record)

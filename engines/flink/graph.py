@@ -18,11 +18,12 @@ from pyflink.util.java_utils import get_j_env_configuration, to_jarray
 
 from engines.flink.analysing import AnalyzeFunction
 from engines.flink.counting import CountAnswers
-from engines.flink.functions import BYTES, SHARED_STATE, KeyedFunction, SharingFunction, part_named
+from engines.flink.functions import BYTES, SHARED_STATE, KeyedFunction, SharingFunction
 from engines.flink.kafka import java_options
 from engines.flink.learning import LearnFunction
 from engines.flink.settings import JobSettings
 from engines.flink.wire import PLACES, topics
+from engines.one_key import part_named
 from pipelines.topology import greeting_loop
 from schemas.codec import current
 

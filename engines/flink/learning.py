@@ -16,7 +16,7 @@ from pipelines.learn import newest_snapshots
 from pipelines.operators import Aside, Emit, Shared
 from schemas.errors import RecordError
 from schemas.outcomes import OutcomeClosed
-from schemas.streams import LATE
+from schemas.streams import DEAD_LETTERS, LATE
 
 COALESCE_MS = 100
 """Log time between two snapshots of a policy: a reader of `policies` need not read each version."""
@@ -57,11 +57,15 @@ class LearnFunction(KeyedProcessFunction):  # type: ignore[misc]
     def process_element(self, value: bytes, ctx: Any) -> Iterator[bytes]:
         """Take a record of the learning log."""
         record = self.steps.wire.record(value)
-        refused = self._again(record)
+        outcome = _outcome_of(record)
+        refused = None if outcome is None else self._again(record, outcome)
         if refused is not None:
             return self.steps.given_out(refused)
         timers = ctx.timer_service()
         emits = self.steps.arrived(record, timers, _NOTHING)
+        # One that was put aside, since its loop is not configured yet, may be appended again.
+        if outcome is not None and all(emit.stream != DEAD_LETTERS for emit in emits):
+            self._note(record.key, outcome)
         return self.steps.given_out(self._coalesced(record, emits, timers))
 
     def on_timer(self, timestamp: int, ctx: Any) -> Iterator[bytes]:
@@ -78,36 +82,33 @@ class LearnFunction(KeyedProcessFunction):  # type: ignore[misc]
         self.next_ms[key] = timestamp + COALESCE_MS
         return self.steps.given_out(emits)
 
-    def _again(self, record: RawRecord) -> tuple[Emit, ...] | None:
+    def _again(self, record: RawRecord, outcome: OutcomeClosed) -> tuple[Emit, ...] | None:
         """Return what to give out for an outcome that is not to be learned; None: learn it."""
-        try:
-            value = record.value
-        except RecordError:
-            return None
-        if not isinstance(value, OutcomeClosed):
-            return None
-        decision_id, closed_at_ms = value.choice.decision_id, value.closed_at_ms
-        if self.seen.contains(decision_id):
+        if self.seen.contains(outcome.choice.decision_id):
             self.steps.counters.count("repeats")
             return ()
-        count, evicted_ms = self._ends(record.key)
-        if closed_at_ms <= evicted_ms:
-            error = (
-                f"It closed at {closed_at_ms}, and ids of outcomes that closed by {evicted_ms} "
-                "are remembered no more: it may have been learned before"
-            )
-            return (Emit(Aside(record, "too_old_to_learn", error), LATE, record.key),)
-        self.seen.put(decision_id, closed_at_ms)
+        _, evicted_ms = self._ends(record.key)
+        if outcome.closed_at_ms > evicted_ms:
+            return None
+        error = (
+            f"It closed at {outcome.closed_at_ms}, and ids of outcomes that closed by {evicted_ms} "
+            "are remembered no more: it may have been learned before"
+        )
+        return (Emit(Aside(record, "too_old_to_learn", error), LATE, record.key),)
+
+    def _note(self, key: str, outcome: OutcomeClosed) -> None:
+        """Remember an outcome's id, and forget the oldest where there are too many."""
+        count, evicted_ms = self._ends(key)
         place = count % REMEMBERED_OUTCOMES
         if count >= REMEMBERED_OUTCOMES:
             oldest = self.ring.get(place)
             evicted_ms = max(evicted_ms, self.seen.get(oldest))
             self.seen.remove(oldest)
-        self.ring.put(place, decision_id)
-        self.counts[record.key] = (count + 1, evicted_ms)
+        self.seen.put(outcome.choice.decision_id, outcome.closed_at_ms)
+        self.ring.put(place, outcome.choice.decision_id)
+        self.counts[key] = (count + 1, evicted_ms)
         packed = (count + 1).to_bytes(8, "big") + evicted_ms.to_bytes(8, "big", signed=True)
         self.ends.update(packed)
-        return None
 
     def _ends(self, key: str) -> tuple[int, int]:
         """Return how many outcomes were taken, and when the last forgotten one closed, ms."""
@@ -136,3 +137,12 @@ class LearnFunction(KeyedProcessFunction):  # type: ignore[misc]
             held = self.held.get(record.key, {})
             self.held[record.key] = {key: emit for key, emit in held.items() if key not in given}
         return now
+
+
+def _outcome_of(record: RawRecord) -> OutcomeClosed | None:
+    """Return an outcome; None for anything else, which the operator itself takes or puts aside."""
+    try:
+        value = record.value
+    except RecordError:
+        return None
+    return value if isinstance(value, OutcomeClosed) else None

@@ -3,8 +3,12 @@
 Each operator has topics of its own, written in one go by the bridge; the logs have disjoint keys
 and lie one after the other in log time.
 
-A mutation that was tried, and noticed: in `OneKey._fire` (engines/one_key.py) a timer's ``<=`` made
-``<``. More are tried in tests/engines/test_one_key.py, which needs no cluster.
+Gaps, against tests/conformance: `never`, the whole loop in lock-step (nobody can hold a job still
+between two records; test_bad_input.py runs the whole loop live) and log times of what is given out
+(the broker's own); `never`, each version of a policy (coalesced: the last one counts); `notyet`, a
+shared record that changes in the middle of a corpus (broadcast has no order against the events).
+
+Mistakes in the order are tried in tests/engines/test_one_key.py, which needs no cluster.
 """
 
 from __future__ import annotations

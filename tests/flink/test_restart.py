@@ -58,6 +58,7 @@ def test_a_job_restored_with_twice_the_tasks_keeps_every_key(tmp_path: Path) -> 
         # Nothing is written again: whoever is stopped with a savepoint has written all before it.
         if wrong := topics[name].answer(name, logs[name]):
             pytest.fail(wrong, pytrace=False)
-        if name != "learn":
+        # Every greeting is issued early, and of policies only the last counts.
+        if name in ("decide", "join"):
             assert 0 < before[name].total() < sum_of(name, logs[name]).total(), name
         topics[name].close()

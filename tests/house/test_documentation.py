@@ -47,11 +47,13 @@ _SHELLS = ("", "bash", "sh", "shell", "console")
 
 def documents(root: Path) -> dict[str, str]:
     """Return every Markdown file of the project by its name from the root."""
-    made = {".venv", "build", "dist", "node_modules", ".git", ".pytest_cache"}
+    made = {"build", "dist", "node_modules", ".git", ".pytest_cache"}
     return {
         str(path.relative_to(root)): path.read_text(encoding="utf-8")
         for path in sorted(root.rglob("*.md"))
-        if not made & set(path.relative_to(root).parts)
+        if not any(
+            part in made or part.startswith(".venv") for part in path.relative_to(root).parts
+        )
     }
 
 

@@ -15,8 +15,8 @@ from flink_stand import SUPPORT, Stand
 from schemas.errors import PhoError
 
 KINDS = ("taskmanager", "jobmanager", "broker", "camera")
-FLOWING_S = 90.0
-CLOSED_S = 90.0
+FLOWING_S = 180.0
+CLOSED_S = 120.0
 
 
 class Campaign:

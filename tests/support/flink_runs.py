@@ -32,7 +32,7 @@ from engines.flink.settings import JobSettings
 from schemas.streams import SIDE_STREAMS, STREAMS
 
 PARTITIONS = 3
-TIME_LIMIT_S = 60.0
+TIME_LIMIT_S = 100.0
 _STEP_S = 0.3
 _SETTLE_S = 0.5
 
@@ -60,6 +60,8 @@ class Topics:
         self.prefix = prefix
         self.address = KafkaAddress.parse(f"kafka://{shared_broker().bootstrap}/{prefix}")
         self.client: KafkaClient = connect(self.address, client="confluent")
+        # librdkafka 2.16 ends the process where a group's coordinator is not found yet.
+        self.groups: KafkaClient = connect(self.address, client="kafka-python")
         create_topics(self.address, partitions=PARTITIONS, bridged=bridged)
         self.counts = self.client.partitions(map(self.address.topic, STREAMS))
 
@@ -113,12 +115,13 @@ class Topics:
     def is_read(self, operator: str) -> bool:
         """Whether a checkpoint of the job lies behind all there is to read."""
         places = self._places(part_of(operator).inputs)
-        done = self.client.committed(f"pho.{self.prefix}.{operator}")
+        done = self.groups.committed(f"pho.{self.prefix}.{operator}")
         return all(done.get(place, 0) >= end for place, end in self.client.ends(places).items())
 
     def close(self) -> None:
-        """Let go of the client; the broker goes with the run."""
+        """Let go of the clients; the broker goes with the run."""
         self.client.close()
+        self.groups.close()
 
     def _places(self, streams: Iterable[str]) -> list[tuple[str, int]]:
         topics = [self.address.topic(stream) for stream in streams]
