@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from pyflink.datastream import StreamExecutionEnvironment
@@ -17,18 +16,15 @@ from engines.flink.settings import JobSettings, checkpoint_folder, job_name, rea
 from pipelines.topology import greeting_loop
 
 
-class _Stamping:
-    """The JVM as a graph sees it, but for one class."""
+class _But:
+    """A package of the JVM as a graph sees it, but for one name."""
 
-    def __init__(self, jvm: Any) -> None:
-        self._jvm = jvm
-        pho = jvm.pho
-        self.pho = SimpleNamespace(
-            Emitted=jvm.bench.Stamped, LogRecords=pho.LogRecords, NoTicks=pho.NoTicks
-        )
+    def __init__(self, inner: Any, name: str, instead: Any) -> None:
+        self._inner = inner
+        setattr(self, name, instead)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._jvm, name)
+        return getattr(self._inner, name)
 
 
 class StampingGraph(graphs.Graph):
@@ -36,7 +32,8 @@ class StampingGraph(graphs.Graph):
 
     def __init__(self, env: StreamExecutionEnvironment, settings: JobSettings) -> None:
         super().__init__(env, settings)
-        self._jvm = _Stamping(self._jvm)
+        jvm = self._jvm
+        self._jvm = _But(jvm, "pho", _But(jvm.pho, "Emitted", jvm.bench.Stamped))
 
 
 def minimal_job(env: StreamExecutionEnvironment, settings: JobSettings) -> None:

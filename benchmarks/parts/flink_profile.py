@@ -95,11 +95,14 @@ def _wrap_all() -> None:
         _wrap(TimerServiceImpl, "register_event_time_timer", "state and timers (JVM calls)")
 
 
+_CALLS = ("value", "update", "clear", "put", "get", "contains", "remove", "add", "add_all")
+
+
 class _State:
     """A state whose calls into the JVM are counted."""
 
     def __init__(self, inner: Any) -> None:
-        for name in ("value", "update", "clear", "put", "get", "contains", "remove"):
+        for name in _CALLS:
             if hasattr(inner, name):
                 setattr(self, name, getattr(inner, name))
                 _wrap(self, name, "state and timers (JVM calls)")
@@ -114,13 +117,13 @@ class Profiled:
         """Put the clocks in."""
         _wrap_all()
         steps = self.steps
-        steps.kept = _State(steps.kept)
+        for owner in (steps, self):
+            for name, value in list(vars(owner).items()):
+                if type(value).__module__.endswith("state_impl"):
+                    setattr(owner, name, _State(value))
         operator = steps.one_key.part.operator
         for method in ("on_event", "on_timer"):
             _wrap(operator, method, "operator")
-        for name in ("seen", "ring", "ends"):
-            if hasattr(self, name):
-                setattr(self, name, _State(getattr(self, name)))
         self.sections = Sections()
 
     def timed(self, call: Callable[..., Iterator[bytes]], *args: Any) -> list[bytes]:

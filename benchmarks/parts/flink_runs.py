@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -134,28 +135,44 @@ def measure(
     total : int
         How much there will be.
     """
-    job_ids = start()
     samples: list[Sample] = []
     left = list(stages)
     until_s = time.monotonic() + _PATIENCE_S
+    # Watched from before it begins: a short run is over before its start is told.
+    with ThreadPoolExecutor(1) as pool:
+        starting = pool.submit(start)
+        _watch(stand, layout, left, starting, progress, total, samples, until_s)
+        for job_id in starting.result():
+            stand.flink.rest.cancel(job_id)
+    return _measured(samples, layout.events, total)
+
+
+def _watch(
+    stand: Stand,
+    layout: Layout,
+    left: list[Stage],
+    starting: Future[Sequence[str]],
+    progress: Callable[[], int],
+    total: int,
+    samples: list[Sample],
+    until_s: float,
+) -> None:
+    steps = len(left)
     while not samples or samples[-1].done < total:
         samples.append(Sample(time.monotonic(), progress(), cpu_seconds(stand)))
         if left:
             wanted, ticked = left[0]
             counts = layout.counts(*wanted)
             if all(counts[stream] >= count for stream, count in wanted.items()):
-                layout.tick(ticked, layout.last_ms + (len(stages) - len(left) + 2) * _TICK_MS)
+                layout.tick(ticked, layout.last_ms + (steps - len(left) + 2) * _TICK_MS)
                 left.pop(0)
-        for job_id in job_ids:
+        for job_id in starting.result() if starting.done() else ():
             if error := stand.flink.rest.error(job_id):
                 raise AssertionError(error)
         if time.monotonic() > until_s:
             problem = f"{samples[-1].done} of {total} after {_PATIENCE_S} s; waits for {left[:1]}"
             raise AssertionError(problem)
         time.sleep(_LOOK_EVERY_S)
-    for job_id in job_ids:
-        stand.flink.rest.cancel(job_id)
-    return _measured(samples, layout.events, total)
 
 
 def _measured(samples: list[Sample], events: int, total: int) -> Measured:

@@ -69,7 +69,6 @@ class Steps:
         """Make what must not travel with the function."""
         self.wire = Wire(self.settings)
         self.one_key = OneKey(part_named(self.name), reported_by(self.name), self.wire.reads)
-        self.merges = self.one_key.merges
         descriptor = ValueStateDescriptor("memory", STATE_BYTES)
         self.kept = context.get_state(descriptor)
         self.cache: OrderedDict[str, tuple[Memory, int]] = OrderedDict()
@@ -107,13 +106,9 @@ class Steps:
             self.cache.popitem(last=False)
 
     def arrived(self, record: RawRecord, timers: Any, shared: Shared) -> list[Emit]:
-        """Take a record as it comes."""
+        """Take a record; where several streams meet, `graph.in_order` has put them in order."""
         memory, armed_ms = self.remembered(record.key)
-        if self.merges:
-            memory.waiting.append(record)
-            emits: list[Emit] = []
-        else:
-            emits = self.one_key.take(memory, record, shared)
+        emits = self.one_key.take(memory, record, shared)
         self.remember(record.key, memory, armed_ms, timers)
         self.counters.event()
         return emits

@@ -107,10 +107,34 @@ class Graph:
         keyed = rows._j_data_stream.keyBy(self._jvm.KeyByKeySelector(), key_type)  # noqa: SLF001
         return KeyedStream(keyed, _KEYED, rows)
 
+    def in_order(self, name: str, inputs: tuple[str, ...], rows: KeyedStream) -> KeyedStream:
+        """Hold records back until their log time is complete, then give them on in order.
+
+        In the JVM: as a buffer in Python it took two calls of Python for each record, half of the
+        join's time.
+        """
+        jvm = self._jvm
+        places = to_jarray(jvm.int, [PLACES.index(stream) for stream in inputs])
+        ordered = rows._j_data_stream.process(  # noqa: SLF001
+            jvm.pho.InOrder(places), _KEYED.get_java_type_info()
+        )
+        stream = DataStream(ordered).name(f"{name} in order").uid(f"{name}.in_order")
+        # The same keys at the same place: told so, Flink chains the operator behind it.
+        reinterpret = jvm.org.apache.flink.streaming.api.datastream.DataStreamUtils
+        key_type = Types.ROW([Types.STRING()]).get_java_type_info()
+        keyed = reinterpret.reinterpretAsKeyedStream(
+            stream._j_data_stream,  # noqa: SLF001
+            jvm.KeyByKeySelector(),
+            key_type,
+        )
+        return KeyedStream(keyed, _KEYED, stream)
+
     def operator(self, name: str) -> None:
         """Add a keyed operator with its source and its sink."""
         part = part_named(name)
         rows = self.keyed(self.source(name, part.inputs))
+        if len(part.inputs) > 1:
+            rows = self.in_order(name, part.inputs, rows)
         if part.broadcasts:
             streams = tuple(broadcast.stream for broadcast in part.broadcasts)
             shared = self.source(f"{name}.shared", streams, shared=True).broadcast(SHARED_STATE)

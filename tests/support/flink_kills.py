@@ -89,6 +89,7 @@ class Campaign:
         tail = _Followed(self.journals[-1])
         while time.monotonic() < until_s:
             self.stand.check_beside()
+            self.stand.revive()
             greetings -= sum(came_ms > after_ms for came_ms in tail.greeted())
             if greetings <= 0:
                 return
@@ -106,6 +107,7 @@ class Campaign:
                 found = check(account, log, self.journals)
                 if not found or time.monotonic() > until_s:
                     break
+                self.stand.revive()
                 time.sleep(2.0)
         left = FolderPictures(self.stand.pictures).ids()
         if left:
@@ -145,7 +147,8 @@ def report(campaign: Campaign, account: Account) -> list[str]:
     """Return what the kills cost, for a person to read."""
     lines = [
         f"{len(account.frames):,} frames, {len(account.decided):,} decisions, "
-        f"{len(campaign.kills)} kills; {account.ledger}"
+        f"{len(campaign.kills)} kills; {account.ledger}",
+        f"TaskManagers that ended by themselves and were started again: {campaign.stand.revived}",
     ]
     for kind in KINDS:
         for stream in ("greetings", "outcomes"):

@@ -37,7 +37,10 @@ from schemas.loops import LoopConfigured
 SUPPORT = Path(__file__).resolve().parent
 PREFIX = "shop"
 JOBS = ("loop", "analyze")
+HORIZON_MS = 600_000
+"""A repeat that comes later than this is no repeat any more: longer than any recovery here."""
 _END_S = 30.0
+_REGISTERED_S = 120.0
 
 
 class Stand:
@@ -48,7 +51,7 @@ class Stand:
     folder : Path
         Holds all of it.
     config : LoopConfigured, optional
-        The loop; None: that of `worlds.loop`, whose windows last 5 s.
+        The loop; None: that of `worlds.loop`, whose windows last 5 s, with a horizon of 10 min.
     bridged : bool
         True: who writes the topics sets log times.
     options : mapping, optional
@@ -70,8 +73,9 @@ class Stand:
         python_path: tuple[Path, ...] = (),
     ) -> None:
         self.folder = folder
-        self.config = config or worlds.loop()
+        self.config = config or worlds.loop(rules={"dedup_horizon_ms": HORIZON_MS})
         self.jobs: dict[str, str] = {}
+        self.revived = 0
         self._bridged = bridged
         self._beside: dict[str, subprocess.Popen[bytes]] = {}
         self.java = fetch_java()
@@ -206,8 +210,29 @@ class Stand:
         """End the JobManager at once; start another, and both jobs from their checkpoints."""
         self.flink.kill("jobmanager")
         self.flink.start_jobmanager()
-        self.flink.wait(self.flink.count)
+        until_s = time.monotonic() + _REGISTERED_S
+        while self._registered() < self.flink.count:
+            self.revive()
+            assert time.monotonic() < until_s, "the TaskManagers did not come back"
+            time.sleep(0.2)
         self.submit_all(resume=True)
+
+    def revive(self) -> None:
+        """Start TaskManagers again that ended by themselves, as any supervisor of theirs does.
+
+        One may: where the runner of Python's processes is closed twice, Flink 2.2.1 takes Beam's
+        "Reference count must not be negative" for fatal (seen after a JobManager was gone).
+        """
+        for name, process in list(self.flink.processes.items()):
+            if name.startswith("taskmanager-") and process.poll() is not None:
+                self.revived += 1
+                self.flink.start_taskmanager(int(name.rpartition("-")[2]))
+
+    def _registered(self) -> int:
+        try:
+            return self.flink.rest.taskmanagers()
+        except ResourceError:
+            return 0
 
     def kill_broker(self) -> None:
         """End the broker at once, and start it on what it has written."""
