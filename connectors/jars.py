@@ -50,9 +50,12 @@ JAR_SETS = {
             ("org.apache.kafka:kafka_2.13:4.3.1", "org.slf4j:slf4j-simple:1.7.36"),
         ),
         JarSet("flink_kafka", ("org.apache.flink:flink-sql-connector-kafka:5.0.0-2.2",)),
+        # For a Java without a compiler, as package indexes carry it (EPL 2.0; used, not shipped).
+        JarSet("java_compiler", ("org.eclipse.jdt:ecj:3.40.0",)),
     )
 }
-"""Everything that can be fetched, by name; all under the Apache, MIT or BSD licence."""
+"""Everything that can be fetched, by name; under the Apache, MIT or BSD licence but for the
+compiler."""
 
 
 def jar_folder(name: str, cache: Path | None = None) -> Path:

@@ -52,7 +52,9 @@ def loop_jar(java: str, folder: Path, cache: Path | None = None) -> Path:
         source_folder.mkdir()
         for name, text in texts.items():
             (source_folder / name).write_bytes(text)
-        class_path = f"{flink_home()}/lib/*:{connector_jar(cache)}"
+        # Each by its name: the Eclipse compiler does not know "lib/*".
+        flink_jars = sorted((flink_home() / "lib").glob("*.jar"))
+        class_path = ":".join(map(str, (*flink_jars, connector_jar(cache))))
         files = [str(source_folder / name) for name in sorted(texts)]
         command = [*_compiler(java, cache), "-cp", class_path, "-d", str(classes), *files]
         done = subprocess.run(  # noqa: S603 - a compiler, and our own files

@@ -25,6 +25,9 @@ def test_a_savepoint_goes_on_at_another_parallelism_and_release_as_if_never_stop
     campaign.flow(_now_ms(), greetings=50)
     stopped_ms = _now_ms()
     savepoints = {job: stand.flink.rest.stop_with_savepoint(stand.jobs[job], None) for job in JOBS}
+    # A release needs workers of its own, as in application mode: in thread mode a TaskManager is
+    # one Python, in which what was imported once stays, though the wheel it came from is gone.
+    stand.restart_taskmanagers()
     monkeypatch.setattr(submitting, "version", lambda _name: NEXT_RELEASE)
     for job in JOBS:
         stand.submit(job, savepoints[job], parallelism=2)

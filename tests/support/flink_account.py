@@ -84,10 +84,10 @@ class Account:
     complete_ms: int = 0
     """Log time through which everything has happened, ms."""
 
-    def gap(self, stream: str, at_ms: int) -> Gap:
-        """Return how long a stream was silent after a kill."""
+    def gap(self, stream: str, at_ms: int, end_ms: int | None = None) -> Gap:
+        """Return how long a stream was silent after a kill; `end_ms`: when the next one came."""
         times = self.times_ms[stream]
-        end_ms = at_ms + int(_SETTLED_S * 1_000)
+        end_ms = end_ms or at_ms + int(_SETTLED_S * 1_000)
         pairs = [
             (before, after)
             for before, after in pairwise(times)

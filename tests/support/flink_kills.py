@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from itertools import zip_longest
 from pathlib import Path
 
 from connectors.pictures import FolderPictures
@@ -152,7 +153,11 @@ def report(campaign: Campaign, account: Account) -> list[str]:
     ]
     for kind in KINDS:
         for stream in ("greetings", "outcomes"):
-            gaps = [account.gap(stream, k.at_ms) for k in campaign.kills if k.what == kind]
+            gaps = [
+                account.gap(stream, kill.at_ms, then.at_ms if then else None)
+                for kill, then in zip_longest(campaign.kills, campaign.kills[1:])
+                if kill.what == kind
+            ]
             if gaps:
                 after = sorted(gap.after_ms / 1e3 for gap in gaps)
                 lines.append(

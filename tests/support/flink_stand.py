@@ -206,6 +206,18 @@ class Stand:
         self.flink.kill(f"taskmanager-{number}")
         self.flink.start_taskmanager(number)
 
+    def restart_taskmanagers(self) -> None:
+        """End all TaskManagers and start others."""
+        for number in range(self.flink.count):
+            self.flink.kill(f"taskmanager-{number}")
+        until_s = time.monotonic() + _REGISTERED_S
+        while self._registered() > 0:
+            assert time.monotonic() < until_s, "the TaskManagers are still registered"
+            time.sleep(0.2)
+        for number in range(self.flink.count):
+            self.flink.start_taskmanager(number)
+        self.flink.wait(self.flink.count)
+
     def kill_jobmanager(self) -> None:
         """End the JobManager at once; start another, and both jobs from their checkpoints."""
         self.flink.kill("jobmanager")
