@@ -4,6 +4,8 @@
 BIN := .venv/bin
 FLINK := .venv-flink/bin
 BEAM := .venv-beam/bin
+# Flink's threads load the library of the first `python` in the path.
+ON_FLINK := PATH="$(CURDIR)/$(FLINK):$$PATH" $(FLINK)/python
 # Visitors of demo-flink: each takes its real time, eight at once.
 VISITS ?= 120
 # The first that starts: a version manager may leave a python3.11 in the path that cannot run.
@@ -71,7 +73,7 @@ demo-flink: .venv-flink/installed.stamp .venv/fetched.stamp
 test: .venv/fetched.stamp .venv-flink/installed.stamp .venv-beam/installed.stamp
 	$(BIN)/python -m pytest
 	$(BEAM)/python -m pytest tests/beam
-	$(FLINK)/python -m pytest tests/flink
+	$(ON_FLINK) -m pytest tests/flink tests/scenarios_flink
 	@echo 'next: make check'
 
 # All of them run even when one fails, so that one round shows everything there is to mend.
@@ -82,21 +84,32 @@ check: .venv/fetched.stamp .venv-flink/installed.stamp .venv-beam/installed.stam
 	echo '== mypy'; $(BIN)/mypy || failed="$$failed mypy"; \
 	echo '== pytest'; $(BIN)/python -m pytest || failed="$$failed pytest"; \
 	echo '== pytest on Beam'; $(BEAM)/python -m pytest tests/beam || failed="$$failed beam"; \
-	echo '== pytest on Flink'; $(FLINK)/python -m pytest tests/flink || failed="$$failed flink"; \
+	echo '== pytest on Flink'; $(ON_FLINK) -m pytest tests/flink tests/scenarios_flink || failed="$$failed flink"; \
 	if [ -n "$$failed" ]; then echo "make check failed in:$$failed"; exit 1; fi
 	@echo 'all passed; next: git commit'
 
-bench: .venv/fetched.stamp
-	@for file in benchmarks/*.py; do \
-		[ -e "$$file" ] || { echo 'benchmarks/ holds no benchmark'; exit 1; }; \
-		echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+.venv-bytewax/installed.stamp: constraints.txt .venv/installed.stamp
+	@$(BIN)/python -m venv .venv-bytewax
+	.venv-bytewax/bin/python -m pip install --quiet --constraint constraints.txt bytewax==0.21.1 \
+		numpy scipy fastavro msgspec river
+	@touch $@
+
+bench: .venv/fetched.stamp .venv-flink/installed.stamp .venv-beam/installed.stamp .venv-bytewax/installed.stamp
+	$(BIN)/python benchmarks/loop.py
+	$(BIN)/python benchmarks/join.py
+	$(BEAM)/python benchmarks/backfill.py
+	$(ON_FLINK) benchmarks/flink.py
 	@echo 'next: compare the ratios with those in docs'
+
+campaign-flink: .venv-flink/installed.stamp
+	KILLS=$${KILLS:-10} $(ON_FLINK) -m pytest -s -o timeout=5000 tests/scenarios_flink/test_kills.py
+	@echo 'next: read its report'
 
 schemas: .venv/installed.stamp
 	$(BIN)/pho schemas --write
 	@echo 'next: make test; its golden list names the fingerprints to pin'
 
 clean:
-	rm -rf .venv .venv-flink .venv-beam build dist pho.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-flink .venv-beam .venv-bytewax build dist pho.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@echo 'next: make setup'
