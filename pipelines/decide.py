@@ -25,7 +25,7 @@ from schemas.features import context_features
 from schemas.frames import FrameAnalyzed, nearest
 from schemas.loops import LoopConfigured
 from schemas.outcomes import PolicySnapshot
-from schemas.streams import DEAD_LETTERS
+from schemas.streams import DEAD_LETTERS, LATE
 
 # A decision has 60 fields with those of its parts: 18 us by the usual way, 5 by this.
 _new_choice, _new_offer, _new_decision = quick(Choice), quick(OfferedAction), quick(DecisionMade)
@@ -71,10 +71,17 @@ class Decide(RemembersKeys):
                 f"the job again, then `pho dead-letters --replay`"
             )
             return Step(None, (Emit(Aside(record, "unknown_loop", error), DEAD_LETTERS),))
+        horizon_ms = config.rules.dedup_horizon_ms
+        if record.log_time_ms > frame.captured_at_ms + horizon_ms:
+            # Answered again after a recovery that took longer than its visit is remembered: a
+            # second decision would greet nobody, and close with a second outcome.
+            error = f"It came more than dedup_horizon_ms = {horizon_ms} after its picture was taken"
+            return Step(None, (Emit(Aside(record, "analysis_too_old", error), LATE),))
         snapshot = shared["policies"].get(f"{config.loop_id}/{config.serving.policy_id}")
         serving = self._serving(config, snapshot) if frame.status == "ok" else None
         decision = decide(frame, record.log_time_ms, config, serving)
-        remembered = Remembered(record.log_time_ms + config.rules.dedup_horizon_ms)
+        # As long as a repeat of it could still be taken: a fast clock's picture is from the future.
+        remembered = Remembered(max(record.log_time_ms, frame.captured_at_ms) + horizon_ms)
         return Step(remembered, (Emit(decision, "decisions"),), remembered.until_ms)
 
     def _serving(self, config: LoopConfigured, snapshot: PolicySnapshot | None) -> Serving | None:

@@ -19,7 +19,6 @@ from benchmarks.parts.flink_layout import Layout
 from engines.flink.jar import _compiler, _zip, connector_jar, loop_jar
 from engines.flink.local_cluster import flink_home, flink_script
 from engines.flink.settings import JobSettings, write_settings
-from engines.flink.submitting import build_wheel
 from flink_stand import Stand
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,7 +47,9 @@ def submit(stand: Stand, job: str, settings: JobSettings, *, profile: bool = Fal
     write_settings(settings, told)
     arguments = ["run", "--detached", "--jobmanager", f"127.0.0.1:{stand.flink.port}"]
     arguments += ["-pyexec", sys.executable, "-pyclientexec", sys.executable]
-    arguments += ["-pyfs", str(build_wheel(folder)), "-py", str(_JOB), job, "--settings", str(told)]
+    # No wheel: workers import from the clone. A wheel goes with its job, while the one Python of a
+    # TaskManager in thread mode still looks there for what the next job needs.
+    arguments += ["-py", str(_JOB), job, "--settings", str(told)]
     done = subprocess.run(  # noqa: S603 - Flink's own script
         flink_script("flink", stand.flink.variables, *arguments, *(["--profile"] * profile)),
         check=False,

@@ -24,6 +24,10 @@ from schemas.errors import ResourceError
 
 START_TIME_LIMIT_S = 120.0
 _PR_SET_PDEATHSIG = 1
+_QUIET = """
+logger.metrics.name = org.apache.flink.metrics.MetricGroup
+logger.metrics.level = ERROR
+"""
 
 
 class LocalFlink:
@@ -182,6 +186,10 @@ class LocalFlink:
         for path in (home / "conf").iterdir():
             if path.name != "config.yaml":
                 shutil.copy(path, self.folder / "conf")
+        # Some eight warnings a checkpoint, 1 MB in eight minutes: names of the sink's own metrics.
+        for path in (self.folder / "conf").glob("log4j*.properties"):
+            with path.open("a", encoding="utf-8") as file:
+                file.write(_QUIET)
         flink_jars = [*(home / "lib").glob("*.jar"), *(home / "opt").glob("flink-python-*.jar")]
         for jar in (*flink_jars, *jars):
             link = self.folder / "lib" / jar.name

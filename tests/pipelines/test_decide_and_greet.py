@@ -250,6 +250,22 @@ def test_a_repeated_decision_is_not_shown_twice() -> None:
     assert len(greetings((0, made), (10, made), (60_000, made))) == 1
 
 
+@pytest.mark.parametrize("captured_after_ms", [0, 600_000], ids=["in time", "by a fast clock"])
+def test_a_frame_answered_again_after_the_horizon_decides_nothing_anew(
+    captured_after_ms: int,
+) -> None:
+    # A recovery that took longer than the horizon asks for the same frame again.
+    config = loop()
+    horizon_ms = config.rules.dedup_horizon_ms
+    frame = analyzed("v", "pre", 0, T + captured_after_ms, 0.2)
+    for again_ms in (horizon_ms - 1, horizon_ms, horizon_ms + 1, 10 * horizon_ms, 50 * horizon_ms):
+        alone = deciding(config)
+        alone.at(1, "analyses", frame)
+        alone.at(1 + again_ms, "analyses", frame)
+        assert len(alone.out("decisions")) == 1
+    assert [side.reason for side in alone.out("late")] == ["analysis_too_old"]
+
+
 def test_a_decision_older_than_the_horizon_is_not_shown() -> None:
     made = decided("v", T, loop())
     assert greetings((60_001, made)) == []

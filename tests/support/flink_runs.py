@@ -183,12 +183,15 @@ class Job:
 
 
 @contextlib.contextmanager
-def running(*several: JobSettings, savepoint: str = "") -> Iterator[Job]:
-    """Run a job, from its beginning or from a savepoint."""
+def running(
+    *several: JobSettings, savepoint: str = "", options: dict[str, str] | None = None
+) -> Iterator[Job]:
+    """Run a job, from its beginning or from a savepoint, with further options of Flink."""
     # Else a local cluster would lend process-mode operators this very process, and what was never
     # shipped would be there all the same.
     os.environ["_python_worker_execution_mode"] = "process"
-    job = Job(several, {"execution.state-recovery.path": savepoint} if savepoint else {})
+    start = {"execution.state-recovery.path": savepoint} if savepoint else {}
+    job = Job(several, start | (options or {}))
     try:
         yield job
     finally:
