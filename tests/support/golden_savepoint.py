@@ -117,7 +117,7 @@ def together(before: Iterable[Said], after: Counter[Said]) -> Counter[Said]:
 
 
 def states_of(savepoint: Path) -> dict[str, set[str]]:
-    """Return the names of the states each operator keeps, by the hash of its uid."""
+    """Return the names of the keyed states of each operator, by the hash of its uid."""
     jvm: Any = get_gateway().jvm
     loader = jvm.Thread.currentThread().getContextClassLoader()
     file = jvm.java.io.FileInputStream(str(savepoint / "_metadata"))
@@ -128,11 +128,9 @@ def states_of(savepoint: Path) -> dict[str, set[str]]:
     file.close()
     found: dict[str, set[str]] = {}
     for operator in listed(metadata.getOperatorStates()):
-        names = found.setdefault(operator.getOperatorID().toString(), set())
         for task in listed(operator.getStates()):
-            for handle in listed(task.getManagedOperatorState()):
-                names.update(listed(handle.getStateNameToPartitionOffsets().keySet()))
             for handle in listed(task.getManagedKeyedState()):
+                names = found.setdefault(operator.getOperatorID().toString(), set())
                 names.update(_keyed_states(jvm, loader, handle))
     return found
 
