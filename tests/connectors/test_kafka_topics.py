@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -71,7 +72,12 @@ def test_a_second_time_nothing_is_made_and_nothing_found(address: KafkaAddress) 
 def test_a_missing_topic_among_the_others_is_made(address: KafkaAddress) -> None:
     create_topics(address, partitions=1)
     admin = KafkaAdminClient(bootstrap_servers=list(address.servers))
-    admin.delete_topics([address.topic("late")])
+    gone = address.topic("late")
+    admin.delete_topics([gone])
+    # The broker forgets it some milliseconds after it said so.
+    until_s = time.monotonic() + 20.0
+    while not admin.describe_topics([gone])[0]["error_code"] and time.monotonic() < until_s:
+        time.sleep(0.05)
     admin.close()
     assert create_topics(address, partitions=1).created == [address.topic("late")]
 

@@ -271,13 +271,20 @@ def test_a_frame_of_an_unknown_loop_is_a_dead_letter_until_somebody_configures_i
     assert (told["stream"], told["reason"], told["replayed"]) == ("analyses", "unknown_loop", False)
     configure(shop.log, (worlds.loop(loop_id="farewell"),))
     shop.rest()
+    shop.log.append_bytes([(letter.stream, letter.key, letter.raw)])
+    shop.rest()
+    assert [made.choice.loop_id for made in shop.values("decisions")] == ["farewell"]
+    assert [greeting.loop_id for greeting in shop.values("greetings")] == ["farewell"]
+
+    # By the wall's clock the visitor is long gone: the command brings it back, and nobody is
+    # decided for twice.
     assert pho("dead-letters", "--replay", "--data", shop.folder, "--json").json == {
         "replayed": 1,
         "unreadable": 0,
     }
     shop.rest()
-    assert [made.choice.loop_id for made in shop.values("decisions")] == ["farewell"]
-    assert [greeting.loop_id for greeting in shop.values("greetings")] == ["farewell"]
+    assert len(shop.values("decisions")) == 1
+    assert [side.reason for side in shop.values("late")] == ["analysis_too_old"]
 
 
 def test_dead_letters_are_listed_and_each_is_replayed_once(shop: Shop, pho: Any) -> None:
