@@ -93,7 +93,8 @@ class Lived:
         for name in VISITS:
             self.put("analyses", analyzed(name, "pre", 0, now_ms, 0.2))
         for name, at_ms in ODD_TIMES.items():
-            self.put("analyses", analyzed(name, "pre", 0, at_ms, 0.2))
+            self.put("analyses", analyzed(name, "pre", 0, max(at_ms, now_ms), 0.2))
+        self.put("analyses", analyzed("ancient", "pre", 0, 0, 0.2))
         for name in FAST:
             at_ms = now_ms + FAST_MS
             self.put("analyses", analyzed(name, "pre", 0, at_ms, 0.2), at_ms)
@@ -189,6 +190,8 @@ def test_event_times_of_1970_and_2100_hold_nobody_up(lived: Lived) -> None:
     assert (old.reward_raw, young.reward_raw) == (0.5, 0.25)
     late = [(x.key, x.reason) for x in lived.all("late")]
     assert ("born1970", "outside_window") in late
+    assert ("ancient", "analysis_too_old") in late
+    assert "ancient" not in lived.outcomes
     assert len(lived.outcomes["born2100"].member_ids) == 2
 
 
