@@ -41,6 +41,9 @@ def environment(
     )
     # Buffers wait 10 ms at most: the default of 100 would stand in every greeting's latency.
     configuration.set_string("execution.buffer-timeout.interval", "10 ms")
+    # What runs in processes (`analyze`) is handed over in bundles: the default of a second would
+    # stand in every greeting's latency too.
+    configuration.set_string("python.fn-execution.bundle.time", "10")
     for name, value in (options or {}).items():
         configuration.set_string(name, value)
     env = StreamExecutionEnvironment.get_execution_environment(configuration)
