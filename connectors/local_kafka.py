@@ -61,7 +61,7 @@ class LocalKafka:
         self._jars = jars
         self._listeners = {"PLAIN": "PLAINTEXT", **(listeners or {})}
         names = [*self._listeners, "CONTROLLER"]
-        self.ports = dict(zip(names, _free_ports(len(names)), strict=True))
+        self.ports = dict(zip(names, free_ports(len(names)), strict=True))
         if port is not None:
             self.ports["PLAIN"] = port
         self._more = dict(properties or {})
@@ -252,7 +252,7 @@ class LocalKafka:
             process.wait()
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Return ports that nobody listens on now."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]

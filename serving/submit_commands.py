@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 JOBS = ("loop", "analyze")
 """The loop first: it is there when the first answer comes."""
-_STREAMS = ("frames", "analyses", "decisions", "impressions", "rewards", "visits", "outcomes")
 
 
 def register(app: typer.Typer) -> None:
@@ -131,17 +130,19 @@ def _require_flink() -> None:
 
 def prepared(settings: Settings) -> JobSettings:
     """Look at the log, append what changed, and return what the jobs are told."""
+    from connectors.kafka_log import TICKED_STREAMS
     from engines.flink.main import with_initial
     from engines.flink.settings import JobSettings
+    from engines.flink.wire import PLACES
 
     address = kafka_address(settings)
     with closing(connect_kafka(settings)) as client:
-        found = client.partitions([address.topic(stream) for stream in _STREAMS])
-    missing = [stream for stream in _STREAMS if address.topic(stream) not in found]
+        found = client.partitions([address.topic(stream) for stream in PLACES])
+    missing = [stream for stream in PLACES if address.topic(stream) not in found]
     if missing:
         problem = f"{address} has no topic for {', '.join(missing)}"
         raise ResourceError(problem, f"Make them: pho topics create --log {address}")
-    fewest = min(found.values())
+    fewest = min(found[address.topic(stream)] for stream in TICKED_STREAMS)
     parallelism = settings.flink.parallelism
     if parallelism > fewest:
         # An instance without a partition has no watermark, and holds every timer back.

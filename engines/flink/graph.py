@@ -60,15 +60,13 @@ class Graph:
         """Read some streams as rows of key and envelope; Ticks only move the watermark."""
         settings = self.settings
         offsets = self._jvm.org.apache.flink.connector.kafka.source.enumerator.initializer
-        initializer = offsets.OffsetsInitializer
-        start = initializer.latest() if settings.start == "latest" else initializer.earliest()
         builder = KafkaSource.builder()
         j_builder = builder._j_builder  # noqa: SLF001 - has no public deserializer of records
         j_builder.setBootstrapServers(settings.servers)
         # Names the reader for Kafka's own tools; positions are the checkpoint's.
         j_builder.setGroupId(f"pho.{settings.prefix or 'loop'}.{name}")
         j_builder.setTopics(self._strings(topics(settings.prefix, streams)))
-        j_builder.setStartingOffsets(start)
+        j_builder.setStartingOffsets(offsets.OffsetsInitializer.earliest())
         j_builder.setDeserializer(self._jvm.pho.LogRecords(self._strings(self._topics)))
         # A transaction of another writer must not be read before it is whole.
         options = {"isolation.level": "read_committed", **java_options(settings.security)}

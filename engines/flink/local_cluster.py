@@ -11,7 +11,6 @@ import ctypes
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
+from connectors.local_kafka import free_ports
 from engines.flink.rest import FlinkRest
 from schemas.errors import ResourceError
 
@@ -62,7 +62,7 @@ class LocalFlink:
         python_path: tuple[Path, ...] = (),
     ) -> None:
         self.folder = folder
-        self.port, rpc_port = _free_ports(2)
+        self.port, rpc_port = free_ports(2)
         self.count = taskmanagers
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._java = java
@@ -264,14 +264,3 @@ def _java_options(path: Path) -> str:
 
 def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()

@@ -35,8 +35,6 @@ class JobSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where checkpoints are kept, as a URI; empty: where the cluster says."""
     restart_attempts: int = -1
     """Restarts after failures; -1: always, with growing pauses; 0: none."""
-    start: str = "earliest"
-    """Where a job without a savepoint begins to read: ``earliest`` or ``latest``."""
     initial: tuple[tuple[str, str, int, int, int, str], ...] = ()
     """The newest shared records there were at submission: stream, key, partition, offset, log time
     (ms), bytes as hexadecimal digits."""
