@@ -15,6 +15,9 @@ from pipelines.topology import PICTURE_TTL_MS
 from schemas.errors import AnalysisError, PictureMissing, PictureUnreadable
 from schemas.frames import FrameAnalyzed, FrameCaptured
 
+Place = tuple[int, int]
+"""Partition and offset of a record in its stream."""
+
 RETRY_PAUSE_S = 0.05
 """Pause before the second call for a picture, s; it grows with each."""
 
@@ -79,6 +82,11 @@ class FrameAnswerer:
         return unseen(record.value, "failed", error)
 
 
+def place_of(record: Record) -> Place:
+    """Return where a record stands."""
+    return record.partition, record.offset
+
+
 @dataclass(slots=True)
 class _Call:
     record: Record
@@ -106,7 +114,7 @@ class Calls:
     part: Asynchronous
     answerer: FrameAnswerer
     limited: bool = True
-    in_flight: dict[int, _Call] = field(default_factory=dict)
+    in_flight: dict[Place, _Call] = field(default_factory=dict)
     _inbox: queue.SimpleQueue[_Call | None] = field(default_factory=queue.SimpleQueue)
     _outbox: queue.SimpleQueue[tuple[_Worker, _Call]] = field(default_factory=queue.SimpleQueue)
     _workers: list[_Worker] = field(default_factory=list)
@@ -119,7 +127,7 @@ class Calls:
     def submit(self, record: Record, shared: Shared) -> None:
         """Start to answer a record."""
         call = _Call(record, shared)
-        self.in_flight[record.offset] = call
+        self.in_flight[place_of(record)] = call
         while len(self._workers) < self.part.concurrency:
             self._hire()
         self._inbox.put(call)
@@ -147,7 +155,7 @@ class Calls:
             return
         if worker.call is call:  # it may have taken up the next one, which has its own time limit
             worker.call = None
-        if self.in_flight.pop(call.record.offset, None) is None:
+        if self.in_flight.pop(place_of(call.record), None) is None:
             return  # answered as failed when its time was up
         answer = call.answer or self.answerer.gave_up(call.record, call.error)
         answers.append((call.record, answer))
@@ -162,7 +170,7 @@ class Calls:
             worker.abandoned = True
             self._workers.remove(worker)
             self._hire()
-            if self.in_flight.pop(call.record.offset, None) is not None:
+            if self.in_flight.pop(place_of(call.record), None) is not None:
                 error = f"No answer within {self.part.time_limit_ms} ms"
                 answers.append((call.record, self.answerer.gave_up(call.record, error)))
 

@@ -306,7 +306,10 @@ class EmbeddedEngine:
                 "read": self._read_through,
                 "merged": self._merged_through,
                 "asked": self._asked_through,
-                "in_flight": {calls.part.name: sorted(calls.in_flight) for calls in self._calls},
+                "in_flight": {
+                    calls.part.name: sorted(offset for _, offset in calls.in_flight)
+                    for calls in self._calls
+                },
             }
         )
         steps = self.log.steps

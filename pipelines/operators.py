@@ -202,6 +202,11 @@ class Dataflow:
         chosen = tuple(operator for operator in self.operators if operator.name in names)
         return Dataflow("+".join(names), chosen, self.coalesced)
 
+    def asynchronous(self, name: str) -> Asynchronous:
+        """Return the asynchronous operator of a name."""
+        parts = (part for part in self.operators if isinstance(part, Asynchronous))
+        return next(part for part in parts if part.name == name)
+
     @property
     def keyed(self) -> tuple[Keyed, ...]:
         """The keyed operators."""

@@ -39,7 +39,6 @@ class StampingGraph(graphs.Graph):
 def minimal_job(env: StreamExecutionEnvironment, settings: JobSettings) -> None:
     """Count the records of each key, of what the join reads."""
     graph = StampingGraph(env, settings)
-    graph.mode("thread")
     streams = next(part for part in greeting_loop().keyed if part.name == "join").inputs
     rows = graph.keyed(graph.source("minimal", streams))
     counted = rows.process(flink_minimal.Count(), BYTES).name("minimal").uid("minimal")

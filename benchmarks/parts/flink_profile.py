@@ -19,8 +19,9 @@ from typing import Any
 from pyflink.datastream.functions import RuntimeContext
 
 import engines.flink.wire as wire
-from engines.flink.functions import KeyedFunction, SharingFunction, Steps
+from engines.flink.functions import KeyedFunction, Steps
 from engines.flink.learning import LearnFunction
+from engines.flink.sharing import SharingFunction
 from engines.flink.wire import Wire
 from engines.one_key import OneKey, RawRecord
 

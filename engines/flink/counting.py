@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import time
 from collections import Counter as Tally
-from collections.abc import Iterator
 from typing import Any
 
-from pyflink.datastream.functions import ProcessFunction, RuntimeContext
+from pyflink.datastream.functions import RuntimeContext
 
 from engines.flink.metrics import COUNTERS, GROUP
-from schemas.frames import Status
 from schemas.streams import DEAD_LETTERS, LATE, UNMATCHED
 
 REPORT_EVERY_S = 0.5
 """Time between two reports: an alarm on no decisions must not sound on a quiet morning."""
 _LOOK_EVERY = 16
 _ASIDE = {DEAD_LETTERS: "dead_letters", LATE: "late", UNMATCHED: "unmatched"}
-
-STATUSES: tuple[Status, ...] = ("ok", "no_face", "failed", "expired", "refused")
-"""How a frame may be answered, in the order of the byte that `AnalyzeFunction` puts before it."""
-DEAD = len(STATUSES)
-"""That byte where the frame could not be read."""
 
 
 class Counting:
@@ -75,20 +68,3 @@ class Counting:
         for name, number in self._tally.items():
             self._counters[name].inc(number)
         self._tally.clear()
-
-
-class CountAnswers(ProcessFunction):  # type: ignore[misc]
-    """Counts what `analyze` answered, and takes off the byte that says how."""
-
-    def open(self, runtime_context: RuntimeContext) -> None:
-        """Begin on a worker."""
-        self.counters = Counting(runtime_context, "analyze")
-
-    def process_element(self, value: bytes, ctx: ProcessFunction.Context) -> Iterator[bytes]:
-        """Count one answer."""
-        self.counters.event()
-        if value[0] == DEAD:
-            self.counters.count("dead_letters")
-        elif STATUSES[value[0]] in ("failed", "expired"):
-            self.counters.count(STATUSES[value[0]])
-        yield value[1:]

@@ -8,36 +8,26 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 from pyflink.common import Types
 from pyflink.common.typeinfo import TypeInformation
-from pyflink.datastream.functions import (
-    KeyedBroadcastProcessFunction,
-    KeyedProcessFunction,
-    RuntimeContext,
-)
-from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
+from pyflink.datastream.functions import KeyedProcessFunction, RuntimeContext
+from pyflink.datastream.state import ValueStateDescriptor
 
-from connectors.pictures import FolderPictures
 from engines.flink.counting import Counting
 from engines.flink.settings import JobSettings
-from engines.flink.wire import Wire, envelope_of
+from engines.flink.wire import Wire
 from engines.one_key import (
     NEVER_MS,
     Memory,
     OneKey,
     RawRecord,
-    dead_letter,
     part_named,
-    refusal,
     reported_by,
     side_of,
 )
-from engines.shared_streams import SharedStreams
 from pipelines.operators import Aside, Emit, Shared
-from schemas.errors import PhoError
 from schemas.streams import key_of
 
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
@@ -159,114 +149,3 @@ class KeyedFunction(KeyedProcessFunction):  # type: ignore[misc]
         key = ctx.get_current_key()
         emits = self.steps.woken(key, timestamp, ctx.timer_service(), _NOTHING)
         return self.steps.given_out(emits)
-
-
-SHARED_STATE = MapStateDescriptor("shared", Types.STRING(), STATE_BYTES)
-
-
-class SharingFunction(KeyedBroadcastProcessFunction):  # type: ignore[misc]
-    """An operator that looks at shared streams: decide.
-
-    Parameters
-    ----------
-    name : str
-        The operator's name in the topology.
-    settings : JobSettings
-        What the job was told. Its `initial` records are the newest there were when it was
-        submitted: the first visitor must not be decided for by a job that knows no loop yet. A
-        picture in its folder `pictures` is deleted when its answer is read from the log.
-    """
-
-    def __init__(self, name: str, settings: JobSettings) -> None:
-        self.steps = Steps(name, settings)
-        self.folder = settings.pictures
-        self.initial = tuple(
-            envelope_of(RawRecord(stream, key, at_ms, bytes.fromhex(value), offset, partition))
-            for stream, key, partition, offset, at_ms, value in settings.initial
-        )
-
-    def open(self, runtime_context: RuntimeContext) -> None:
-        """Begin on a worker."""
-        self.steps.begin(runtime_context)
-        self.shared: SharedStreams | None = None
-        self.through: dict[tuple[str, int], int] = {}
-        self.reports = _is_first(runtime_context)
-        self.pictures = FolderPictures(Path(self.folder)) if self.folder else None
-
-    def process_element(self, value: bytes, ctx: Any) -> Iterator[bytes]:
-        """Take a record."""
-        if self.shared is None:
-            self._restore(ctx)
-        record = self.steps.wire.record(value)
-        emits = self.steps.arrived(record, ctx.timer_service(), self._view)
-        if self.pictures is not None:
-            self._delete_picture(record)
-        return self.steps.given_out(emits)
-
-    def process_broadcast_element(self, value: Any, ctx: Any) -> Iterator[bytes]:
-        """Take a record of a shared stream."""
-        if self.shared is None:
-            self._restore(ctx)
-        envelope = value[1]
-        record = self.steps.wire.record(envelope)
-        refused = self._take(record)
-        if refused is None:
-            ctx.get_broadcast_state(SHARED_STATE).put(f"{record.stream}/{record.key}", envelope)
-            return iter(())
-        # Every instance reads every shared record; one of them says what is wrong with it.
-        return self.steps.given_out(refused if self.reports else ())
-
-    def on_timer(self, timestamp: int, ctx: Any) -> Iterator[bytes]:
-        """Take a timer."""
-        if self.shared is None:
-            self._restore(ctx)
-        key = ctx.get_current_key()
-        emits = self.steps.woken(key, timestamp, ctx.timer_service(), self._view)
-        return self.steps.given_out(emits)
-
-    def _delete_picture(self, record: RawRecord) -> None:
-        try:
-            picture_id = getattr(record.value, "picture_id", None)
-        except PhoError:
-            return
-        if picture_id and self.pictures is not None:
-            self.pictures.delete(picture_id)
-
-    @property
-    def _view(self) -> Shared:
-        assert self.shared is not None  # noqa: S101 - restored before any step
-        return self.shared.view
-
-    def _restore(self, ctx: Any) -> None:
-        self.shared = SharedStreams(self.steps.one_key.part.broadcasts)
-        kept = [bytes(envelope) for _, envelope in ctx.get_broadcast_state(SHARED_STATE).items()]
-        # Both: what the job was told at its start is read again from the topic as a repeat, and so
-        # never kept; without it a job started again would know what came later, and no loop.
-        records = [self.steps.wire.record(envelope) for envelope in (*self.initial, *kept)]
-        # The configurations of a loop in the order of their log: the last one holds.
-        for record in sorted(records, key=lambda r: (r.stream, r.partition, r.offset)):
-            self._take(record)
-
-    def _take(self, record: RawRecord) -> tuple[Emit, ...] | None:
-        """Return None for what is the newest now, nothing for what is not, else its dead letter."""
-        assert self.shared is not None  # noqa: S101 - called after it was made
-        place = (record.stream, record.partition)
-        if record.offset <= self.through.get(place, -1):
-            return ()
-        self.through[place] = record.offset
-        refused = refusal(record)
-        if refused is not None:
-            return (dead_letter(record, *refused),)
-        self.shared.take(record)
-        self.shared.superseded.clear()  # what an engine with a log of its own would delete there
-        newest = self.shared.view[record.stream].values()
-        return None if any(value is record.value for value in newest) else ()
-
-
-def _is_first(context: RuntimeContext) -> bool:
-    """Return whether this is the first of the parallel instances.
-
-    `get_index_of_this_subtask` is broken in thread mode of 2.2: it asks for what Flink 2 moved.
-    """
-    inner = context._runtime_context  # noqa: SLF001
-    return int(inner.getTaskInfo().getIndexOfThisSubtask()) == 0

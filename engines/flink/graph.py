@@ -4,27 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyflink.common import Duration, Time, Types, WatermarkStrategy
-from pyflink.datastream import (
-    AsyncDataStream,
-    DataStream,
-    KeyedStream,
-    StreamExecutionEnvironment,
-)
+from pyflink.common import Duration, Types, WatermarkStrategy
+from pyflink.datastream import BroadcastStream, DataStream, KeyedStream, StreamExecutionEnvironment
 from pyflink.datastream.connectors.base import DeliveryGuarantee
 from pyflink.datastream.connectors.kafka import KafkaSink, KafkaSource
 from pyflink.java_gateway import get_gateway
-from pyflink.util.java_utils import get_j_env_configuration, to_jarray
+from pyflink.util.java_utils import to_jarray
 
 from engines.flink.analysing import AnalyzeFunction
-from engines.flink.counting import CountAnswers
-from engines.flink.functions import BYTES, SHARED_STATE, KeyedFunction, SharingFunction
+from engines.flink.functions import BYTES, KeyedFunction
 from engines.flink.kafka import java_options
 from engines.flink.learning import LearnFunction
 from engines.flink.settings import JobSettings
+from engines.flink.sharing import SHARED_STATE, SharingFunction
 from engines.flink.wire import PLACES, topics
 from engines.one_key import part_named
-from pipelines.topology import greeting_loop
+from pipelines.operators import Broadcast
+from pipelines.topology import LOOPS, greeting_loop
 from schemas.codec import current
 
 SHARED_IDLE_MS = 1_000
@@ -47,14 +43,6 @@ class Graph:
         self.env = env
         self.settings = settings
         self._jvm = get_gateway().jvm
-
-    def mode(self, name: str) -> None:
-        """Choose how Python runs in the operators built next: ``thread`` or ``process``.
-
-        Not public: PyFlink means it for a whole job, but asks each operator when it is built.
-        """
-        configuration = get_j_env_configuration(self.env._j_stream_execution_environment)  # noqa: SLF001
-        configuration.setString("python.execution-mode", name)
 
     def source(self, name: str, streams: tuple[str, ...], *, shared: bool = False) -> DataStream:
         """Read some streams as rows of key and envelope; Ticks only move the watermark."""
@@ -134,16 +122,28 @@ class Graph:
         if len(part.inputs) > 1:
             rows = self.in_order(name, part.inputs, rows)
         if part.broadcasts:
-            streams = tuple(broadcast.stream for broadcast in part.broadcasts)
-            shared = self.source(f"{name}.shared", streams, shared=True).broadcast(SHARED_STATE)
-            function = SharingFunction(name, self.settings)
-            emitted = rows.connect(shared).process(function, BYTES)
+            shared = self.shared(name, part.broadcasts)
+            emitted = rows.connect(shared).process(SharingFunction(name, self.settings), BYTES)
         elif name == "learn":
             emitted = rows.process(LearnFunction(self.settings), BYTES)
         else:
             emitted = rows.process(KeyedFunction(name, self.settings), BYTES)
         emitted.name(name).uid(name)
         self.sink(name, emitted)
+
+    def analyze(self) -> None:
+        """Add the calls for pictures, with their source and their sink."""
+        name = "analyze"
+        rows = self.keyed(self.source(name, ("frames",)))
+        shared = self.shared(name, (LOOPS,))
+        emitted = rows.connect(shared).process(AnalyzeFunction(self.settings), BYTES)
+        emitted.name(name).uid(name)
+        self.sink(name, emitted)
+
+    def shared(self, name: str, broadcasts: tuple[Broadcast, ...]) -> BroadcastStream:
+        """Read the shared streams that an operator looks at."""
+        streams = tuple(broadcast.stream for broadcast in broadcasts)
+        return self.source(f"{name}.shared", streams, shared=True).broadcast(SHARED_STATE)
 
     @property
     def _topics(self) -> list[str]:
@@ -158,29 +158,13 @@ class Graph:
 
 
 def analyze_job(env: StreamExecutionEnvironment, settings: JobSettings) -> None:
-    """Build the job `analyze`: asynchronous calls, which PyFlink makes in processes only."""
-    graph = Graph(env, settings)
-    graph.mode("process")
-    frames = graph.source("analyze", ("frames",))
-    answers = AsyncDataStream.unordered_wait(
-        frames,
-        AnalyzeFunction(settings),
-        # The limit stands in the function: PyFlink would start a thread for each call.
-        Time.milliseconds(0),
-        capacity=max(settings.concurrency * 4, 100),
-        output_type=BYTES,
-    )
-    answers.name("analyze").uid("analyze")
-    # What is counted in a process is never reported (engines/flink/metrics.py).
-    graph.mode("thread")
-    counted = answers.process(CountAnswers(), BYTES).name("analyze counted").uid("analyze.counted")
-    graph.sink("analyze", counted)
+    """Build the job `analyze`: calls to the outside, whose failures must not stop the loop."""
+    Graph(env, settings).analyze()
 
 
 def loop_job(env: StreamExecutionEnvironment, settings: JobSettings) -> None:
-    """Build the job `loop`: the keyed operators, in thread mode."""
+    """Build the job `loop`: the keyed operators."""
     graph = Graph(env, settings)
-    graph.mode("thread")
     for part in greeting_loop().keyed:
         if part.name in settings.operators:
             graph.operator(part.name)

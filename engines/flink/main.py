@@ -22,7 +22,7 @@ from schemas.operations import Tick
 from schemas.streams import STREAMS
 
 JOBS = {"analyze": analyze_job, "loop": loop_job}
-"""The jobs, each with an execution mode of its own."""
+"""The jobs: what is asked outside must not stop the loop when it does not answer."""
 
 
 def environment(
@@ -41,9 +41,8 @@ def environment(
     )
     # Buffers wait 10 ms at most: the default of 100 would stand in every greeting's latency.
     configuration.set_string("execution.buffer-timeout.interval", "10 ms")
-    # What runs in processes (`analyze`) is handed over in bundles: the default of a second would
-    # stand in every greeting's latency too.
-    configuration.set_string("python.fn-execution.bundle.time", "10")
+    # Python in the JVM's own process: the keyed operators are several times faster so.
+    configuration.set_string("python.execution-mode", "thread")
     for name, value in (options or {}).items():
         configuration.set_string(name, value)
     env = StreamExecutionEnvironment.get_execution_environment(configuration)

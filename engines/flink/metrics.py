@@ -27,9 +27,6 @@ COUNTERS = {
     for operator in OPERATORS
     for kind, meaning in KINDS.items()
 } | {
-    # All of analyze's are counted by a function in thread mode behind the asynchronous one. What
-    # its coroutines count is never reported, nor what a process-mode function chained to it counts:
-    # Beam binds a counter to the thread that runs the bundle (seen on Flink 2.2.1).
     "analyze_failed": "Frames answered `failed`: the analyser gave no answer; operator analyze",
     "analyze_expired": "Frames answered `expired`: older than a picture may live; operator analyze",
 }

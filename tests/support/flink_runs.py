@@ -7,12 +7,13 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from py4j.protocol import Py4JJavaError
 from pyflink.java_gateway import get_gateway
 
 from brokers import shared_broker
@@ -30,6 +31,8 @@ from engines.flink.jar import connector_jar, loop_jar
 from engines.flink.main import environment
 from engines.flink.settings import JobSettings
 from schemas.streams import SIDE_STREAMS, STREAMS
+
+Build = Callable[[Any, JobSettings], None]
 
 PARTITIONS = 3
 TIME_LIMIT_S = 100.0
@@ -137,12 +140,16 @@ class Job:
         What it consists of: operators of several prefixes may run in one job, each once.
     options : dict
         Further options of Flink.
+    build : callable
+        Builds it on an environment.
     """
 
-    def __init__(self, several: Sequence[JobSettings], options: dict[str, str]) -> None:
+    def __init__(
+        self, several: Sequence[JobSettings], options: dict[str, str], build: Build = loop_job
+    ) -> None:
         env = environment(several[0], {"pipeline.jars": jars(), **options})
         for settings in several:
-            loop_job(env, settings)
+            build(env, settings)
         self.client = env.execute_async("conformance")
         self.started_s = time.monotonic()
 
@@ -162,9 +169,15 @@ class Job:
 
     def check(self) -> None:
         """Fail with the job's own error where it failed."""
-        status = self.client._j_job_client.getJobStatus().get().toString()
+        try:
+            status = self.client._j_job_client.getJobStatus().get().toString()
+        except Py4JJavaError:
+            status = "FAILED"  # and its cluster with it
         if status in ("FAILING", "FAILED"):
-            text = str(self.client.get_job_execution_result().exception())
+            try:  # a job that is failing still waits for its tasks: its error comes with its end
+                self.client.get_job_execution_result().result()
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is shown
+                text = str(error)
             pytest.fail(text[max(0, text.rfind("Caused by")) :][:3_000], pytrace=False)
         assert status not in ("CANCELED", "FINISHED"), status
 
@@ -184,14 +197,17 @@ class Job:
 
 @contextlib.contextmanager
 def running(
-    *several: JobSettings, savepoint: str = "", options: dict[str, str] | None = None
+    *several: JobSettings,
+    savepoint: str = "",
+    options: dict[str, str] | None = None,
+    build: Build = loop_job,
 ) -> Iterator[Job]:
     """Run a job, from its beginning or from a savepoint, with further options of Flink."""
-    # Else a local cluster would lend process-mode operators this very process, and what was never
-    # shipped would be there all the same.
+    # Else a local environment lends operators this very process, and what was never shipped would
+    # be there all the same.
     os.environ["_python_worker_execution_mode"] = "process"
     start = {"execution.state-recovery.path": savepoint} if savepoint else {}
-    job = Job(several, start | (options or {}))
+    job = Job(several, start | (options or {}), build)
     try:
         yield job
     finally:
