@@ -13,8 +13,8 @@ from flink_stand import SUPPORT, Stand
 from schemas.codec import decode
 from schemas.outcomes import OutcomeClosed
 
-WARM_UP = 60
-"""Visits that find cold caches and idle compilers; they do not count."""
+WARM_UP = 300
+"""Visits that find cold caches and compilers still at work; they do not count."""
 
 
 class Live:

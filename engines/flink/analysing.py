@@ -22,6 +22,7 @@ from connectors.pictures import FolderPictures
 from engines.analysis import Calls, FrameAnswerer, Place, place_of
 from engines.flink.counting import Counting
 from engines.flink.functions import STATE_BYTES
+from engines.flink.loading import load
 from engines.flink.settings import JobSettings
 from engines.flink.sharing import SharedView
 from engines.flink.wire import Wire
@@ -56,6 +57,7 @@ class AnalyzeFunction(KeyedBroadcastProcessFunction):  # type: ignore[misc]
     def open(self, runtime_context: RuntimeContext) -> None:
         """Begin on a worker."""
         settings = self.settings
+        load(settings)
         module, _, name = settings.analyser.partition(":")
         make = getattr(import_module(module), name)
         analyser = make(Path(settings.models)) if settings.models else make()

@@ -16,6 +16,7 @@ from pyflink.datastream.functions import KeyedProcessFunction, RuntimeContext
 from pyflink.datastream.state import ValueStateDescriptor
 
 from engines.flink.counting import Counting
+from engines.flink.loading import load
 from engines.flink.settings import JobSettings
 from engines.flink.wire import Wire
 from engines.one_key import (
@@ -57,6 +58,7 @@ class Steps:
 
     def begin(self, context: RuntimeContext) -> None:
         """Make what must not travel with the function."""
+        load(self.settings)
         self.wire = Wire(self.settings)
         self.one_key = OneKey(part_named(self.name), reported_by(self.name), self.wire.reads)
         descriptor = ValueStateDescriptor("memory", STATE_BYTES)

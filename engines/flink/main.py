@@ -39,8 +39,8 @@ def environment(
     configuration.set_string(
         "execution.checkpointing.externalized-checkpoint-retention", "RETAIN_ON_CANCELLATION"
     )
-    # Buffers wait 10 ms at most: the default of 100 would stand in every greeting's latency.
-    configuration.set_string("execution.buffer-timeout.interval", "10 ms")
+    # Buffers wait 5 ms at most: the default of 100 would stand in every greeting's latency.
+    configuration.set_string("execution.buffer-timeout.interval", "5 ms")
     # Python in the JVM's own process: the keyed operators are several times faster so.
     configuration.set_string("python.execution-mode", "thread")
     for name, value in (options or {}).items():

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from connectors.kafka_clients import Outgoing
+from connectors.kafka_clients import Outgoing, partition_of
 from connectors.pictures import FolderPictures
 from engines.flink.graph import analyze_job
 from flink_runs import Topics, running
@@ -22,6 +22,7 @@ from worlds import START_MS, captured, loop
 pytestmark = pytest.mark.timeout(240)
 CONFIG = loop()
 CONCURRENCY = 4
+KEYS = 1_000
 STATUS_OF = {
     "plain": "ok",
     "flaky": "ok",
@@ -61,6 +62,16 @@ class Looks:
             changes |= {"picture_id": picture_id, "edge_analysis": None}
         self.put("frames", dataclasses.replace(frame, **changes))
 
+    def keys_by_both_clients(self) -> None:
+        """Write frames of the same keys with each client, for the sink to answer."""
+        topic = self.topics.address.topic("frames")
+        for sequence, client in enumerate((self.topics.client, self.topics.groups)):
+            frames = [
+                captured(f"key-{n}", "pre" if sequence == 0 else "post", sequence, START_MS, 0.5)
+                for n in range(KEYS)
+            ]
+            client.produce([Outgoing(topic, f.decision_id.encode(), encode(f)) for f in frames])
+
     def settings(self, **changes: Any) -> Any:
         initial = (("loops", key_of(CONFIG, "loops"), 0, 0, START_MS, encode(CONFIG).hex()),)
         told = {
@@ -89,7 +100,8 @@ def looks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Looks]:
     good = captured("x", "pre", 0, START_MS, 0.5)
     them.put("frames", good, raw=encode(good)[:-1])
     them.put("frames", good, key=b"another")
-    count = 40 + 5 + len(STATUS_OF) + 1
+    them.keys_by_both_clients()
+    count = 40 + 5 + len(STATUS_OF) + 1 + 2 * KEYS
     with running(them.settings(time_limit_ms=700), build=analyze_job) as job:
         job.wait_until(lambda: len(them.answers) >= count, f"{count} answers")
         yield them
@@ -123,6 +135,16 @@ def test_an_error_says_what_happened(looks: Looks) -> None:
     assert "700 ms" in errors["hang"]
     assert "asked 3 times" in errors["down"]
     assert "ZeroDivisionError" in errors["broken"]
+
+
+def test_a_key_lies_in_one_partition_whoever_wrote_it(looks: Looks) -> None:
+    found: dict[str, set[int]] = {}
+    for stream in ("frames", "analyses"):
+        for record in looks.topics.records(stream):
+            key = (record.key or b"").decode()
+            if key.startswith("key-"):
+                found.setdefault(key, set()).add(record.partition)
+    assert found == {f"key-{n}": {partition_of(f"key-{n}".encode(), 3)} for n in range(KEYS)}
 
 
 def test_a_frame_that_cannot_be_read_is_a_dead_letter(looks: Looks) -> None:
