@@ -14,6 +14,8 @@ from schemas.errors import PolicyError, SnapshotRefused
 from schemas.outcomes import NamedArray, OutcomeClosed
 
 Vector: TypeAlias = NDArray[np.float64]
+Eligibility: TypeAlias = Sequence[Sequence[bool]] | NDArray[np.bool_]
+"""For each of many contexts, which actions may be chosen; shape (n_contexts, n_actions)."""
 
 FEATURE_LIMIT = 1e4
 """Larger features count as this. At 1e8, one context would drown the prior in rounding: its
@@ -73,6 +75,27 @@ class Policy(Protocol):
         """
         ...
 
+    def probabilities_many(self, contexts: Sequence[Features], eligible: Eligibility) -> Vector:
+        """Return the probabilities in many contexts, with the very bytes of one by one.
+
+        Parameters
+        ----------
+        contexts : sequence of Features, shape (n_contexts,)
+            As for `probabilities`.
+        eligible : sequence of sequence of bool, shape (n_contexts, n_actions)
+            For each context, as for `probabilities`.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_contexts, n_actions)
+
+        Raises
+        ------
+        PolicyError
+            When one context or its eligibility does not fit.
+        """
+        ...
+
     def learn(self, outcome: OutcomeClosed) -> Policy:
         """Return the policy that has also learned from an outcome; this one stays as it is.
 
@@ -84,6 +107,16 @@ class Policy(Protocol):
         ------
         PolicyError
             When its context does not fit.
+        """
+        ...
+
+    def learn_many(self, outcomes: Sequence[OutcomeClosed]) -> Policy:
+        """Return the policy that has learned outcomes in their order, with the bytes of one by one.
+
+        Raises
+        ------
+        PolicyError
+            When the context of one that teaches does not fit; then none of them is learned.
         """
         ...
 
@@ -134,9 +167,31 @@ def dense(context: Features, n_features: int) -> Vector:
     if vector.shape != (n_features,):
         problem = f"a context has {vector.size} features"
         raise PolicyError(problem, f"This policy knows {n_features}; rank with its configuration")
-    if n_features and not np.abs(vector).max() <= FEATURE_LIMIT:
-        vector = np.where(np.isnan(vector), 0.0, vector).clip(-FEATURE_LIMIT, FEATURE_LIMIT)
-    return vector
+    return _harmless(vector)
+
+
+def dense_many(contexts: Sequence[Features], n_features: int) -> Vector:
+    """Return contexts as the rows of a matrix, each as `dense` makes it.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_contexts, n_features)
+
+    Raises
+    ------
+    PolicyError
+        When one does not fit.
+    """
+    if all(len(context.dense) == n_features and not context.indices for context in contexts):
+        rows = np.array([context.dense for context in contexts], dtype=np.float64)
+        return _harmless(rows.reshape(len(contexts), n_features))
+    return np.stack([dense(context, n_features) for context in contexts])
+
+
+def _harmless(values: Vector) -> Vector:
+    if values.size and not np.abs(values).max() <= FEATURE_LIMIT:
+        return np.where(np.isnan(values), 0.0, values).clip(-FEATURE_LIMIT, FEATURE_LIMIT)
+    return values
 
 
 def eligible_places(eligible: Sequence[bool], n_actions: int) -> list[int]:
@@ -152,6 +207,48 @@ def eligible_places(eligible: Sequence[bool], n_actions: int) -> list[int]:
         problem = f"{len(places)} of {len(eligible)} actions are eligible"
         raise PolicyError(problem, f"This policy knows {n_actions}; at least one must be eligible")
     return places
+
+
+def eligible_groups(
+    eligible: Eligibility, n_contexts: int, n_actions: int
+) -> list[tuple[NDArray[np.intp], list[int]]]:
+    """Return the contexts that have the same eligible actions, with the places of those.
+
+    Raises
+    ------
+    PolicyError
+        When the shape is another one, or nothing is eligible somewhere.
+    """
+    listed = eligible.tolist() if isinstance(eligible, np.ndarray) else eligible
+    patterns = [tuple(row) for row in listed]
+    if len(patterns) != n_contexts:
+        problem = f"{n_contexts} contexts come with the eligibility of {len(patterns)}"
+        raise PolicyError(problem, "Give one row of booleans for each context")
+    groups: dict[tuple[bool, ...], list[int]] = {}
+    for place, pattern in enumerate(patterns):
+        groups.setdefault(pattern, []).append(place)
+    return [
+        (np.array(members), eligible_places(pattern, n_actions))
+        for pattern, members in groups.items()
+    ]
+
+
+def one_by_one(policy: Policy, contexts: Sequence[Features], eligible: Eligibility) -> Vector:
+    """Return what `probabilities_many` says, for a policy that has no faster way."""
+    if len(contexts) != len(eligible):
+        problem = f"{len(contexts)} contexts come with the eligibility of {len(eligible)}"
+        raise PolicyError(problem, "Give one row of booleans for each context")
+    result = np.zeros((len(contexts), len(policy.actions)))
+    listed = eligible.tolist() if isinstance(eligible, np.ndarray) else eligible
+    for row, (context, may) in enumerate(zip(contexts, listed, strict=True)):
+        result[row] = policy.probabilities(context, may)
+    return result
+
+
+def frozen(array: Vector) -> Vector:
+    """Return an array after making it read-only."""
+    array.flags.writeable = False
+    return array
 
 
 def to_named(name: str, array: Vector) -> NamedArray:

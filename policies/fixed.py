@@ -8,7 +8,15 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from policies.base import Vector, dense, eligible_places, from_named, to_named
+from policies.base import (
+    Eligibility,
+    Vector,
+    dense,
+    eligible_places,
+    from_named,
+    one_by_one,
+    to_named,
+)
 from policies.parameters import Algorithm, read
 from schemas.decisions import Features
 from schemas.errors import PolicyError, SnapshotRefused
@@ -38,7 +46,15 @@ class Fixed:
         result[self.baseline if eligible[self.baseline] else places[0]] = 1.0
         return result
 
+    def probabilities_many(self, contexts: Sequence[Features], eligible: Eligibility) -> Vector:
+        """Return the same for many contexts."""
+        return one_by_one(self, contexts, eligible)
+
     def learn(self, outcome: OutcomeClosed) -> Fixed:
+        """Return this very policy."""
+        return self
+
+    def learn_many(self, outcomes: Sequence[OutcomeClosed]) -> Fixed:
         """Return this very policy."""
         return self
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from policies.base import Policy
 from schemas.errors import SettingsError
@@ -31,6 +31,8 @@ class Algorithm:
     """Makes the policy that has learned nothing."""
     restore: Callable[[PolicySnapshot, LoopConfigured, PolicyConfigured], Policy]
     """Makes a policy from a snapshot whose identity and checksum are already checked."""
+    parameters: Mapping[str, Known] = field(default_factory=dict)
+    """The numbers it can be set with, by name."""
 
 
 def read(policy: PolicyConfigured, known: Mapping[str, Known]) -> dict[str, float]:

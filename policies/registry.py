@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from policies import fixed, river_guest, thompson, uniform
+from policies import (
+    apprentice,
+    epsilon_greedy,
+    fixed,
+    linucb,
+    river_guest,
+    softmax,
+    squarecb,
+    thompson,
+    uniform,
+)
 from policies.base import Policy, checksum
 from policies.parameters import Algorithm
 from schemas.errors import SettingsError, SnapshotRefused
@@ -10,7 +20,12 @@ from schemas.loops import LoopConfigured, PolicyConfigured
 from schemas.outcomes import PolicySnapshot
 
 ALGORITHMS = {
+    "apprentice": apprentice.ALGORITHM,
+    "epsilon_greedy": epsilon_greedy.ALGORITHM,
     "fixed": fixed.ALGORITHM,
+    "linucb": linucb.ALGORITHM,
+    "softmax": softmax.ALGORITHM,
+    "squarecb": squarecb.ALGORITHM,
     "thompson": thompson.ALGORITHM,
     "uniform": uniform.ALGORITHM,
 }

@@ -17,7 +17,15 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
-from policies.base import Vector, dense, eligible_places, from_named, to_named
+from policies.base import (
+    Eligibility,
+    Vector,
+    dense,
+    eligible_places,
+    from_named,
+    one_by_one,
+    to_named,
+)
 from policies.parameters import Algorithm
 from policies.river_models import PREFIX, arguments, check_name, find
 from schemas.decisions import Features
@@ -85,6 +93,10 @@ class RiverGuest:
         result[best] = 1.0 / len(best)
         return result
 
+    def probabilities_many(self, contexts: Sequence[Features], eligible: Eligibility) -> Vector:
+        """Return the same for many contexts: River answers one by one."""
+        return one_by_one(self, contexts, eligible)
+
     def learn(self, outcome: OutcomeClosed) -> RiverGuest:
         """Return the policy that has also seen this outcome.
 
@@ -107,6 +119,13 @@ class RiverGuest:
         return RiverGuest(
             self.actions, self.features, self.recipe, models, history, self.n_learned + 1
         )
+
+    def learn_many(self, outcomes: Sequence[OutcomeClosed]) -> RiverGuest:
+        """Return the policy that has also seen these, in their order."""
+        policy = self
+        for outcome in outcomes:
+            policy = policy.learn(outcome)
+        return policy
 
     def snapshot_arrays(self) -> tuple[NamedArray, ...]:
         """Return ``learned`` (n, d + 3): action's place, features, reward, weight, in order."""

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from policies.base import Vector, dense, eligible_places, from_named
+from policies.base import Eligibility, Vector, dense, eligible_places, from_named, one_by_one
 from policies.parameters import Algorithm, read
 from schemas.decisions import Features
 from schemas.loops import LoopConfigured, PolicyConfigured
@@ -35,7 +35,15 @@ class Uniform:
         result[places] = 1.0 / len(places)
         return result
 
+    def probabilities_many(self, contexts: Sequence[Features], eligible: Eligibility) -> Vector:
+        """Return the same for many contexts."""
+        return one_by_one(self, contexts, eligible)
+
     def learn(self, outcome: OutcomeClosed) -> Uniform:
+        """Return this very policy."""
+        return self
+
+    def learn_many(self, outcomes: Sequence[OutcomeClosed]) -> Uniform:
         """Return this very policy."""
         return self
 

@@ -31,7 +31,11 @@ GUESTS = (
     "river:tree.HoeffdingTreeRegressor",
 )
 EVERY = (*sorted(ALGORITHMS), *GUESTS)
-LEARNERS = ("thompson", "river:bandit.LinUCBDisjoint", GUESTS[1])
+LEARNERS = (
+    *(name for name in sorted(ALGORITHMS) if name not in ("apprentice", "fixed", "uniform")),
+    "river:bandit.LinUCBDisjoint",
+    "river:linear_model.BayesianLinearRegression",
+)
 IDENTITY = Identity("main", 0, 3, "serving", 0, PPB // 20)
 CONTEXT = Features(dense=(1.0, 0.3, 0.4))
 
@@ -206,7 +210,7 @@ def test_a_sparse_context_is_a_dense_one_with_zeros(
 @every
 def test_degenerate_support_means_one_action(algorithm: str, make_config: MakeConfig) -> None:
     policy = prior(make_config(algorithm))
-    assert policy.support == ("degenerate" if algorithm == "fixed" else "full")
+    assert policy.support == ("degenerate" if algorithm in ("apprentice", "fixed") else "full")
     if policy.support == "degenerate":
         assert policy.probabilities(CONTEXT, (True, True, True)).tolist() == [1.0, 0.0, 0.0]
         assert policy.probabilities(CONTEXT, (False, True, True)).tolist() == [0.0, 1.0, 0.0]

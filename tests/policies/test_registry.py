@@ -192,7 +192,7 @@ def test_the_prior_is_that_of_the_policy_asked_for(make_config: MakeConfig) -> N
 def test_an_unknown_algorithm_is_answered_with_those_there_are(
     algorithm: str, make_config: MakeConfig
 ) -> None:
-    with pytest.raises(SettingsError, match="fixed, thompson, uniform"):
+    with pytest.raises(SettingsError, match="softmax, squarecb, thompson, uniform"):
         prior(make_config(algorithm))
 
 

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.integrate import quad
 from scipy.special import ndtr
 
+from policies.thompson_batches import best_probabilities_many
 from policies.thompson_probabilities import best_probabilities
 from schemas.errors import UsageError
 
@@ -53,7 +57,7 @@ def test_agrees_with_adaptive_quadrature(n: int, decades: float) -> None:
 def test_agrees_with_a_finer_integral_for_2_to_50_arms_a_thousandfold_apart() -> None:
     rng = np.random.default_rng(0)
     worst = 0.0
-    for _ in range(250):
+    for _ in range(100):
         n = int(rng.integers(2, 51))
         deviation = 10.0 ** rng.uniform(-float(rng.choice((0, 1, 3, 4))), 0.0, n)
         mean = rng.normal(0.0, 10.0 ** rng.uniform(-3.0, 0.5), n)
@@ -132,3 +136,59 @@ def test_fifty_that_are_nearly_alike_are_told_apart() -> None:
     assert best_probabilities(mean, deviation) == pytest.approx(
         by_many_cells(mean, deviation), abs=1e-5
     )
+
+
+def test_many_contexts_have_the_bytes_of_one_by_one() -> None:
+    rng = np.random.default_rng(7)
+    for n in (1, 2, 3, 12, 13, 50):
+        for n_rows in (1, 2, 40):
+            for decades in (0.0, 0.5, 1.0, 3.0, 12.0):
+                deviation = 10.0 ** rng.uniform(-decades, 0.0, (n_rows, n))
+                mean = rng.normal(0.0, 1.0, (n_rows, n)) * 10.0 ** rng.uniform(-3, 0.5, (n_rows, 1))
+                together = best_probabilities_many(mean, deviation)
+                alone = [best_probabilities(m, s) for m, s in zip(mean, deviation, strict=True)]
+                assert together.tobytes() == np.array(alone).tobytes()
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.sampled_from((0.0, 0.1, 0.1000001, -3.0, 1e6)), min_size=4, max_size=4),
+            st.lists(st.sampled_from((0.0, 1e-12, 1e-3, 0.1, 1.0, 1e3)), min_size=4, max_size=4),
+        ),
+        max_size=12,
+    )
+)
+@settings(max_examples=60)
+def test_odd_contexts_among_many_have_the_bytes_of_one_by_one(
+    rows: list[tuple[list[float], list[float]]],
+) -> None:
+    mean = np.array([m for m, _ in rows]).reshape(len(rows), 4)
+    deviation = np.array([s for _, s in rows]).reshape(len(rows), 4)
+    together = best_probabilities_many(mean, deviation)
+    for row, m, s in zip(together, mean, deviation, strict=True):
+        assert row.tobytes() == best_probabilities(m, s).tobytes()
+
+
+def test_many_with_an_impossible_one_are_refused() -> None:
+    with pytest.raises(UsageError):
+        best_probabilities_many(np.zeros((2, 3)), np.array([[1.0] * 3, [1.0, math.inf, 1.0]]))
+    with pytest.raises(UsageError):
+        best_probabilities_many(np.array([[0.0, math.nan]]), np.ones((1, 2)))
+
+
+def test_a_thousandfold_apart_takes_little_longer_than_alike() -> None:
+    rng = np.random.default_rng(1)
+    apart, alike = np.logspace(-3.0, 0.0, 12), np.full(12, 0.1)
+    mean = rng.normal(0.0, 0.3, 12)
+
+    def fastest_s(mean: Vector, deviation: Vector) -> float:
+        times_s = []
+        for _ in range(300):
+            started_s = time.perf_counter()
+            best_probabilities(mean, deviation)
+            times_s.append(time.perf_counter() - started_s)
+        return min(times_s)
+
+    # 35 us for those alike on the machine where 60 us is the aim.
+    assert fastest_s(-1.5 * apart, apart) < 3.0 * fastest_s(mean, alike)
