@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import is_
 
 from pipelines.operators import Aside, Emit, Record, Shared, Step
+from pipelines.ready import Ready, Serving, make_all_ready
 from pipelines.remembered import Remembered, RemembersKeys
-from policies.base import Policy, checksum_of
-from policies.probabilities import draw_ppb, mix, pick
-from policies.registry import prior, restore
+from policies.probabilities import Mixed, draw_ppb, mix, pick
 from schemas.checks import PPB
 from schemas.compiled import quick
 from schemas.decisions import (
@@ -18,9 +19,9 @@ from schemas.decisions import (
     Features,
     OfferedAction,
     Presentation,
+    ShadowOffer,
     Support,
 )
-from schemas.errors import SnapshotRefused
 from schemas.features import context_features
 from schemas.frames import FrameAnalyzed, nearest
 from schemas.loops import LoopConfigured
@@ -32,19 +33,11 @@ _new_choice, _new_offer, _new_decision = quick(Choice), quick(OfferedAction), qu
 
 
 @dataclass(frozen=True, slots=True)
-class Serving:
-    """A policy as it stands ready to decide."""
-
-    policy: Policy
-    """The policy."""
-    epoch: int
-    """Its epoch."""
-    version: int
-    """Its version."""
-    checksum: str
-    """Checksum of its bytes."""
-    floor_ppb: int
-    """The exploration floor it is served with, in 1e-9."""
+class _Memo:
+    config: LoopConfigured
+    keys: tuple[str, ...]
+    snapshots: list[PolicySnapshot | None]
+    ready: Ready
 
 
 class Decide(RemembersKeys):
@@ -53,7 +46,7 @@ class Decide(RemembersKeys):
     def __init__(self) -> None:
         # A memo, not a memory: what it holds is a function of configuration and snapshot, and
         # restoring a policy costs some hundred microseconds, too much for every visitor.
-        self._ready: dict[str, tuple[LoopConfigured, PolicySnapshot | None, Serving | None]] = {}
+        self._memos: dict[str, _Memo] = {}
 
     def on_event(
         self, state: Remembered | None, record: Record, shared: Shared
@@ -77,53 +70,34 @@ class Decide(RemembersKeys):
             # second decision would greet nobody, and close with a second outcome.
             error = f"It came more than dedup_horizon_ms = {horizon_ms} after its picture was taken"
             return Step(None, (Emit(Aside(record, "analysis_too_old", error), LATE),))
-        snapshot = shared["policies"].get(f"{config.loop_id}/{config.serving.policy_id}")
-        serving = self._serving(config, snapshot) if frame.status == "ok" else None
-        decision = decide(frame, record.log_time_ms, config, serving)
+        ready = self._ready(config, shared["policies"]) if frame.status == "ok" else _NOBODY
+        decision = decide(frame, record.log_time_ms, config, ready.serving, ready.shadows)
         # As long as a repeat of it could still be taken: a fast clock's picture is from the future.
         remembered = Remembered(max(record.log_time_ms, frame.captured_at_ms) + horizon_ms)
         return Step(remembered, (Emit(decision, "decisions"),), remembered.until_ms)
 
-    def _serving(self, config: LoopConfigured, snapshot: PolicySnapshot | None) -> Serving | None:
-        ready = self._ready.get(config.loop_id)
-        if ready is None or ready[0] is not config or ready[1] is not snapshot:
-            ready = (config, snapshot, make_ready(config, snapshot))
-            self._ready[config.loop_id] = ready
-        return ready[2]
+    def _ready(self, config: LoopConfigured, policies: Mapping[str, PolicySnapshot]) -> Ready:
+        memo = self._memos.get(config.loop_id)
+        if memo is not None and memo.config is config:
+            # By identity: comparing snapshots would compare all their bytes, for every visitor.
+            if all(map(is_, map(policies.get, memo.keys), memo.snapshots)):
+                return memo.ready
+        keys = tuple(f"{config.loop_id}/{policy.policy_id}" for policy in config.policies)
+        snapshots = [policies.get(key) for key in keys]
+        ready = make_all_ready(config, policies)
+        self._memos[config.loop_id] = _Memo(config, keys, snapshots, ready)
+        return ready
 
 
-def make_ready(config: LoopConfigured, snapshot: PolicySnapshot | None) -> Serving | None:
-    """Return the policy that decides now.
-
-    Parameters
-    ----------
-    config : LoopConfigured
-        The loop.
-    snapshot : PolicySnapshot or None
-        The newest of its serving policy; None: nothing learned yet, the prior decides.
-
-    Returns
-    -------
-    Serving or None
-        None when the snapshot cannot be served under this configuration (its features changed a
-        moment ago, or it was refused): the baseline is served until a newer one comes.
-    """
-    if snapshot is None:
-        policy = prior(config)
-        return Serving(policy, 0, 0, checksum_of(policy), config.floor_ppb)
-    try:
-        policy = restore(snapshot, config)
-        if policy.actions != config.action_ids:
-            policy = policy.with_actions(config.action_ids)
-    except SnapshotRefused:
-        return None
-    same = snapshot.config_hash == config.config_hash
-    floor_ppb = snapshot.floor_ppb if same else config.floor_ppb
-    return Serving(policy, snapshot.epoch, snapshot.version, snapshot.checksum, floor_ppb)
+_NOBODY = Ready(None)
 
 
 def decide(
-    frame: FrameAnalyzed, decided_at_ms: int, config: LoopConfigured, serving: Serving | None
+    frame: FrameAnalyzed,
+    decided_at_ms: int,
+    config: LoopConfigured,
+    serving: Serving | None,
+    shadows: tuple[Serving, ...] = (),
 ) -> DecisionMade:
     """Make one decision.
 
@@ -137,6 +111,8 @@ def decide(
         The loop.
     serving : Serving or None
         The policy; None: the baseline as a fallback, with probability 1, never learned.
+    shadows : tuple of Serving
+        Policies that say what they would have done.
     """
     face = nearest(frame.faces)
     dense = context_features(
@@ -164,13 +140,14 @@ def decide(
         floor_ppb=drawn.floor_ppb,
         support=drawn.support,
         mode=config.mode if serving else "fallback",
-        policy_id=config.serving.policy_id,
+        policy_id=serving.policy_id if serving else config.serving.policy_id,
         epoch=serving.epoch if serving else 0,
         version=serving.version if serving else 0,
         policy_checksum=serving.checksum if serving else "",
         visit_id=frame.visit_id,
         kiosk_id=frame.kiosk_id,
         subject_hash=frame.subject_hash,
+        shadows=tuple(_shadow(features, config, each) for each in shadows) if shadows else (),
         happiness_before=face.happiness if face else None,
         confidence_before=face.confidence if face else None,
     )
@@ -196,17 +173,30 @@ class _Drawn:
 
 def _draw(features: Features, draw: int, config: LoopConfigured, serving: Serving) -> _Drawn:
     action_ids, eligible, baseline = _offer(config)
-    says = serving.policy.probabilities(features, eligible).tolist()
-    support = serving.policy.support
-    # A degenerate policy stays so: floor and control would make another procedure of it.
-    floor_ppb = serving.floor_ppb if support == "full" else 0
-    control_share_ppb = config.control_share_ppb if support == "full" else 0
-    mixed = mix(says, eligible, baseline, control_share_ppb, floor_ppb)
+    mixed, floor_ppb = _mixed(features, config, serving)
     index, control = pick(mixed, draw, baseline)
     actions = tuple(
         map(_new_offer, action_ids, eligible, mixed.probabilities_ppb, mixed.policy_ppb)
     )
+    support = serving.policy.support
     return _Drawn(actions, index, control, mixed.control_ppb, floor_ppb, support)
+
+
+def _mixed(features: Features, config: LoopConfigured, serving: Serving) -> tuple[Mixed, int]:
+    """Return the probabilities of a policy's whole procedure, and the floor that is in them."""
+    _, eligible, baseline = _offer(config)
+    says = serving.policy.probabilities(features, eligible).tolist()
+    # A degenerate policy stays so: floor and control would make another procedure of it.
+    full = serving.policy.support == "full"
+    floor_ppb = serving.floor_ppb if full else 0
+    control_share_ppb = config.control_share_ppb if full else 0
+    return mix(says, eligible, baseline, control_share_ppb, floor_ppb), floor_ppb
+
+
+def _shadow(features: Features, config: LoopConfigured, shadow: Serving) -> ShadowOffer:
+    """Return what a policy in shadow would have done, as if it had decided."""
+    mixed, _ = _mixed(features, config, shadow)
+    return ShadowOffer(shadow.policy_id, shadow.epoch, shadow.version, mixed.probabilities_ppb)
 
 
 def _baseline(config: LoopConfigured) -> _Drawn:

@@ -15,7 +15,8 @@ from benchmarks.parts import visits
 from connectors.kafka_address import KafkaAddress
 from connectors.kafka_clients import KafkaClient, Outgoing, connect
 from connectors.kafka_topics import create_topics
-from pipelines.decide import decide, make_ready
+from pipelines.decide import decide
+from pipelines.ready import make_ready
 from schemas.codec import encode
 from schemas.frames import EdgeAnalysis, FrameAnalyzed, FrameCaptured
 from schemas.loops import LoopConfigured, with_hash

@@ -17,7 +17,8 @@ from connectors.clocks import SetClock
 from connectors.embedded_log import EmbeddedLog
 from engines.embedded import EmbeddedEngine
 from engines.memory import MemoryEngine
-from pipelines.decide import decide, make_ready
+from pipelines.decide import decide
+from pipelines.ready import make_ready
 from pipelines.topology import greeting_loop
 from schemas.codec import decode
 from schemas.decisions import DecisionMade

@@ -16,7 +16,8 @@ from benchmarks.parts.whole_loop import FOLDER
 from connectors.clocks import SetClock
 from connectors.embedded_log import EmbeddedLog
 from engines.embedded import EmbeddedEngine
-from pipelines.decide import decide, make_ready
+from pipelines.decide import decide
+from pipelines.ready import make_ready
 from pipelines.topology import greeting_loop
 from schemas.codec import encode
 

@@ -13,7 +13,7 @@ from pyflink.datastream.state import ListStateDescriptor, MapStateDescriptor, Va
 from engines.flink.functions import STATE_BYTES, Steps
 from engines.flink.settings import JobSettings
 from engines.one_key import Memory, RawRecord
-from pipelines.learn import newest_snapshots
+from pipelines.learners import newest_snapshots
 from pipelines.operators import Aside, Emit, Shared
 from schemas.errors import RecordError
 from schemas.outcomes import OutcomeClosed

@@ -13,13 +13,15 @@ from hypothesis import strategies as st
 from careful import careful
 from engines.memory import MemoryEngine
 from joining import Alone
-from pipelines.decide import make_ready, presentation
+from pipelines.decide import presentation
+from pipelines.ready import make_ready
 from pipelines.topology import greeting_loop
 from policies.probabilities import draw_ppb
+from policies.registry import prior
 from policies.snapshots import Identity, take
 from schemas.checks import PPB
 from schemas.decisions import DecisionMade, GreetingIssued
-from schemas.loops import ActionConfigured, LoopConfigured, PolicyConfigured, Wording
+from schemas.loops import ActionConfigured, LoopConfigured, PolicyConfigured, Role, Wording
 from schemas.outcomes import PolicySnapshot
 from worlds import START_MS, analyzed, decided, loop, outcome
 
@@ -133,6 +135,93 @@ def test_a_snapshot_of_fewer_actions_decides_among_the_new_ones() -> None:
     assert serving.policy.actions == ("a0", "a1", "a2", "a3")
     # The floor in the snapshot was the old configuration's.
     assert serving.floor_ppb == config.floor_ppb
+
+
+def with_shadow(**changes: Any) -> LoopConfigured:
+    shadow = PolicyConfigured("next", "uniform", "shadow")
+    return loop(policies=(PolicyConfigured("main", "thompson"), shadow), **changes)
+
+
+def decided_after(config: LoopConfigured, *snapshots: PolicySnapshot) -> DecisionMade:
+    alone = deciding(config)
+    for each in snapshots:
+        alone.at(1, "policies", each)
+    alone.at(2, "analyses", analyzed("v", "pre", 0, T, 0.1))
+    (made,) = alone.out("decisions")
+    assert isinstance(made, DecisionMade)
+    return made
+
+
+def of(config: LoopConfigured, policy_id: str, role: Role, since_ms: int) -> PolicySnapshot:
+    configured = next(p for p in config.policies if p.policy_id == policy_id)
+    policy = prior(config, configured)
+    return take(policy, Identity(policy_id, 0, 5, role, since_ms, 200_000_000), config)
+
+
+@pytest.mark.parametrize(
+    ("roles", "serves", "shadows"),
+    [
+        ([], "main", ["next"]),
+        ([("main", "serving", 1)], "main", ["next"]),
+        ([("main", "shadow", 2), ("next", "serving", 2)], "next", ["main"]),
+        ([("next", "serving", 2)], "next", []),  # main's own snapshot, "shadow", comes in a moment
+        ([("main", "serving", 1), ("next", "serving", 2)], "next", []),
+        ([("main", "serving", 3), ("next", "serving", 2)], "main", []),
+        ([("main", "shadow", 2)], "main", ["next"]),  # on the way: the other's comes in a moment
+        ([("main", "serving", 1), ("next", "retired", 2)], "main", []),
+    ],
+)
+def test_the_policy_decides_whose_snapshot_was_given_the_role_last(
+    roles: list[tuple[str, Role, int]], serves: str, shadows: list[str]
+) -> None:
+    config = with_shadow()
+    made = decided_after(config, *(of(config, *role) for role in roles))
+    assert made.choice.policy_id == serves
+    assert [shadow.policy_id for shadow in made.choice.shadows] == shadows
+
+
+def test_a_shadow_says_what_it_would_have_decided_with() -> None:
+    config = with_shadow()
+    main, following = of(config, "main", "serving", 1), of(config, "next", "shadow", 1)
+    beside = decided_after(config, main, following).choice.shadows[0]
+    swapped = replace(main, role="shadow"), replace(following, role="serving")
+    as_if = decided_after(config, *swapped)
+    assert beside.probabilities_ppb == tuple(o.probability_ppb for o in as_if.choice.actions)
+    assert (beside.epoch, beside.version) == (as_if.choice.epoch, as_if.choice.version) == (0, 5)
+    assert sum(beside.probabilities_ppb) == PPB
+
+
+def test_what_is_kept_ready_follows_every_snapshot_and_configuration() -> None:
+    config = with_shadow()
+    alone = deciding(config)
+    arrivals: list[tuple[str, Any]] = [
+        ("policies", of(config, "main", "serving", 1)),
+        ("policies", of(config, "next", "serving", 2)),
+        ("policies", of(config, "main", "shadow", 2)),
+        ("loops", with_shadow(seed=8)),
+    ]
+    for number, (stream, value) in enumerate(arrivals):
+        alone.at(2 * number + 1, stream, value)
+        alone.at(2 * number + 2, "analyses", analyzed(f"v{number}", "pre", 0, T, 0.1))
+    made = [decision.choice for decision in alone.out("decisions")]
+    assert [(choice.policy_id, choice.version) for choice in made] == [
+        ("main", 5),
+        ("next", 5),
+        ("next", 5),
+        ("next", 5),
+    ]
+    shadows = [[shadow.policy_id for shadow in choice.shadows] for choice in made]
+    assert shadows == [["next"], [], ["main"], ["main"]]
+    assert made[3].config_hash != made[2].config_hash
+
+
+def test_a_fallback_has_no_shadows_and_a_refused_shadow_is_left_out() -> None:
+    config = with_shadow()
+    alone = deciding(config)
+    alone.at(1, "analyses", analyzed("v", "pre", 0, T, None))
+    alone.at(2, "policies", replace(of(config, "next", "shadow", 1), checksum="0" * 32))
+    alone.at(3, "analyses", analyzed("w", "pre", 0, T, 0.2))
+    assert [made.choice.shadows for made in alone.out("decisions")] == [(), ()]
 
 
 @settings(max_examples=60)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from pipelines.decide import decide, make_ready
+from pipelines.decide import decide
+from pipelines.ready import make_ready
 from schemas.decisions import (
     DecisionMade,
     DecisionShown,
