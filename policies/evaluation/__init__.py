@@ -1,0 +1,1 @@
+"""What would another policy have earned: estimates from the log, with intervals that hold."""
