@@ -209,7 +209,8 @@ def _reaction(window: Open, record: Record, now_ms: int) -> Step[State]:
 
 
 def _take(window: Open, record: Record) -> Step[State]:
-    member = member_of(record)
+    decision: DecisionMade = window.decision.value
+    member = member_of(record, decision.box_before)
     if any(member.id == known.id and member.kind == known.kind for known in window.members):
         return _stay(window)  # rule 7: a repeat changes nothing
     if not window.contains(member.at_ms):

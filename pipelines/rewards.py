@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipelines.windows import Member, Open
+from pipelines.windows import Member, Open, Reason
 from schemas.compiled import quick
 from schemas.decisions import DecisionMade, RewardRules
 from schemas.outcomes import ClosedBy, OutcomeClosed, Result, ResultReason, Source
@@ -97,6 +97,30 @@ def observed(window: Open, decision: DecisionMade) -> Reward | None:
     return _reaction([member for member in members if member.kind == "post"], decision)
 
 
+def reason(window: Open, member: Member) -> Reason | None:
+    """Say why a reaction does not count for the reward; None: it does.
+
+    Parameters
+    ----------
+    window : Open
+        The decision with everything seen after it.
+    member : Member
+        One of its reactions. What an explicit reward pushes aside has no flaw of its own.
+    """
+    flaw = window.flaw(member)
+    if flaw is not None or member.kind == "reward":
+        return flaw
+    decision: DecisionMade = window.decision.value
+    return None if _has_before(decision) else "unsure_before"
+
+
+def _has_before(decision: DecisionMade) -> bool:
+    choice = decision.choice
+    if choice.happiness_before is None or choice.confidence_before is None:
+        return False
+    return choice.confidence_before >= decision.rules.min_confidence
+
+
 def _explicit(members: list[Member], rules: RewardRules) -> Reward:
     members = sorted(members, key=lambda member: (member.at_ms, member.id))
     values = [member.value for member in members]
@@ -118,9 +142,7 @@ def _explicit(members: list[Member], rules: RewardRules) -> Reward:
 
 def _reaction(members: list[Member], decision: DecisionMade) -> Reward | None:
     before, confidence_before = decision.choice.happiness_before, decision.choice.confidence_before
-    if not members or before is None or confidence_before is None:
-        return None
-    if confidence_before < decision.rules.min_confidence:
+    if not members or before is None or confidence_before is None or not _has_before(decision):
         return None
     # Floating-point sums depend on their order, so the order is part of the rule.
     members = sorted(members, key=lambda member: (member.at_ms, member.id))

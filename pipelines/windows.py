@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipelines.operators import Record
+from pipelines.same_face import Flaw, flaw_of
 from schemas.decisions import DecisionMade, DecisionShown, RewardObserved, RewardRules, VisitEnded
-from schemas.frames import FrameAnalyzed, nearest
+from schemas.frames import Box, FrameAnalyzed, nearest
 
 Kind = Literal["post", "reward"]
+Reason = Flaw | Literal["unsure_face", "too_early", "after_visit", "unsure_before"]
+"""Why a reaction does not count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,8 @@ class Member:
     """The detector's confidence in that face, 0..1; 0 where there was none; 1 for a reward."""
     final: bool = False
     """True: a reward after which nothing more comes."""
+    flaw: Flaw = ""
+    """What is wrong with the picture by itself; empty: nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,17 +134,26 @@ class Open:
         return opened_ms - rules.grace_ms <= event_time_ms <= opened_ms + rules.reward_window_ms
 
     def usable(self, member: Member) -> bool:
-        """Whether a reaction counts: a sure face, late enough after the showing, in the visit."""
+        """Whether a reaction counts: one sure and readable face, in time, of the same person."""
+        return self.flaw(member) is None
+
+    def flaw(self, member: Member) -> Reason | None:
+        """Return why a reaction does not count; None: it does."""
         if member.kind == "reward":
-            return True
+            return None
+        if member.flaw:
+            return member.flaw
         rules = self.rules
+        if member.confidence <= 0.0:
+            return "no_face"
+        if member.confidence < rules.min_confidence:
+            return "unsure_face"
         shown_ms = self.shown.at_ms if self.shown else self.decided_at_ms
-        return (
-            member.confidence > 0.0
-            and member.confidence >= rules.min_confidence
-            and member.at_ms >= shown_ms + rules.reaction_delay_ms
-            and (self.ended is None or member.at_ms <= self.ended.at_ms)
-        )
+        if member.at_ms < shown_ms + rules.reaction_delay_ms:
+            return "too_early"
+        if self.ended is not None and member.at_ms > self.ended.at_ms:
+            return "after_visit"
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,14 +184,23 @@ def event_time_ms(record: Record) -> int:
     return min(at_ms, record.log_time_ms)
 
 
-def member_of(record: Record) -> Member:
-    """Reduce a reaction to what the reward needs of it."""
+def member_of(record: Record, box_before: Box | None = None) -> Member:
+    """Reduce a reaction to what the reward needs of it.
+
+    Parameters
+    ----------
+    record : Record
+        The answer to a post frame, or an explicit reward.
+    box_before : Box or None
+        Where the nearest face was in the deciding frame; None: not known.
+    """
     at_ms = event_time_ms(record)
     if isinstance(record.value, RewardObserved):
         reward = record.value
         return Member(reward.reward_id, "reward", at_ms, reward.value, 1.0, reward.final)
     answer: FrameAnalyzed = record.value
+    flaw = flaw_of(answer, box_before)
     face = nearest(answer.faces) if answer.status == "ok" else None
     if face is None:
-        return Member(answer.frame_id, "post", at_ms, 0.0, 0.0)
-    return Member(answer.frame_id, "post", at_ms, face.happiness, face.confidence)
+        return Member(answer.frame_id, "post", at_ms, 0.0, 0.0, flaw=flaw)
+    return Member(answer.frame_id, "post", at_ms, face.happiness, face.confidence, flaw=flaw)

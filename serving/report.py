@@ -25,6 +25,7 @@ from schemas.features import DAYPARTS, daypart
 from schemas.frames import FrameCaptured
 from schemas.outcomes import OutcomeClosed, PolicySnapshot
 from serving.ledger import Ledger, read_ledger
+from serving.missing import MissingRate, missing_rates
 
 CONFIDENCE = 0.95
 _SMILING_FROM = 0.5
@@ -65,6 +66,8 @@ class Report:
     """The newest policy; None: nothing was learned."""
     data: str
     """Where the log is: a folder, or an address on Kafka."""
+    missing: tuple[MissingRate, ...] = ()
+    """How often each greeting's reaction was not seen."""
 
     @property
     def control(self) -> list[float]:
@@ -81,9 +84,15 @@ def read_report(log: Log, pictures_left: int) -> Report:
     """Read a log and say what it tells."""
     # Where delivery is at least once an outcome may stand there twice; the first one holds.
     found: dict[str, Learned] = {}
+    showings: dict[str, tuple[str, bool]] = {}
     for value in _readable(log, "outcomes"):
-        if isinstance(value, OutcomeClosed) and value.learnable:
+        if not isinstance(value, OutcomeClosed):
+            continue
+        if value.learnable:
             found.setdefault(value.choice.decision_id, _learned(value))
+        if value.result_reason in ("observed", "nothing_usable"):
+            missing = value.result_reason == "nothing_usable"
+            showings.setdefault(value.choice.decision_id, (value.choice.action_id, missing))
     outcomes = sorted(found.values(), key=lambda outcome: outcome.decided_at_ms)
     newest = None
     for snapshot in _readable(log, "policies"):
@@ -98,6 +107,7 @@ def read_report(log: Log, pictures_left: int) -> Report:
         pictures_left=pictures_left,
         policy=newest,
         data=log.name,
+        missing=missing_rates(showings.values()),
     )
 
 
@@ -199,6 +209,7 @@ def document(report: Report) -> dict[str, Any]:
             "p50": percentile(report.greeted_ms, 50.0),
             "p99": percentile(report.greeted_ms, 99.0),
         },
+        "missing": [rate.document() for rate in report.missing],
         "pictures_left": report.pictures_left,
         "policy": {
             "epoch": policy.epoch if policy else 0,
@@ -291,6 +302,16 @@ def _course(report: Report) -> Table:
     return table
 
 
+def _missing(rates: Sequence[MissingRate]) -> Text:
+    shown, missing = sum(rate.shown for rate in rates), sum(rate.missing for rate in rates)
+    text = Text(f"{missing} of {shown} greetings")
+    for rate in rates:
+        if rate.alarm:
+            told = f"; {rate.action_id} {rate.share:.0%}, the others {rate.others_share:.0%}"
+            text.append(told, "yellow")
+    return text
+
+
 def _facts(report: Report, told: dict[str, Any]) -> Table:
     ledger, latency, policy = report.ledger, told["frame_to_greeting_ms"], told["policy"]
     table = Table.grid(padding=(0, 2))
@@ -306,6 +327,7 @@ def _facts(report: Report, told: dict[str, Any]) -> Table:
     )
     sides = f"{ledger.late} late, {ledger.unmatched} unmatched, {ledger.dead_letters} dead letters"
     table.add_row("beside it", sides)
+    table.add_row("reactions not seen", _missing(report.missing))
     table.add_row("pictures left", str(report.pictures_left))
     table.add_row("policy", f"epoch {policy['epoch']}, version {policy['version']}")
     table.add_row("data", report.data)

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from careful import careful
 from engines.memory import MemoryEngine
-from join_scripts import HORIZON_MS, Entry, another_cut, scripts
+from join_scripts import (
+    ELSEWHERE,
+    HORIZON_MS,
+    POOR_QUALITY,
+    Entry,
+    another_cut,
+    scripts,
+)
 from pipelines.operators import Record
 from pipelines.topology import greeting_loop
 from pipelines.windows import event_time_ms
@@ -135,6 +142,8 @@ def _usable(
     """Whether a post analysis counts, computed from the whole log instead of step by step."""
     face = record.value.faces[0] if record.value.faces else None
     if face is None or face.confidence < 0.5 or (outcome.choice.confidence_before or 0.0) < 0.5:
+        return False
+    if face.box == ELSEWHERE or face.quality == POOR_QUALITY:
         return False
     shown_ms = outcome.choice.decided_at_ms if outcome.shown_at_ms is None else outcome.shown_at_ms
     ends = [

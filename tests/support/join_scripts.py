@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hypothesis import strategies as st
 
 from pipelines.join import ORPHAN_WAIT_MS
 from schemas.decisions import DecisionMade
+from schemas.frames import Box
 from schemas.operations import Tick
 from worlds import START_MS, analyzed, decided, ended, loop, rewarded, shown
 
@@ -50,6 +51,13 @@ _EDGES = (0, 1, 499, 500, 501, 5_000, 5_001, 5_500, 5_501, 10_999, 11_000, 11_00
 _after = st.sampled_from(_EDGES) | st.integers(-3_000, 30_000)
 _happy = st.sampled_from([None, 0.1, 0.5, 0.9])
 _confidence = st.sampled_from([0.3, 0.5, 0.9])
+ELSEWHERE = Box(0.95, 0.2, 0.3, 0.3)
+"""A face here is not that of `worlds.face`."""
+POOR_QUALITY = 0.1
+"""Of a face that cannot be read."""
+_looks: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
+    [{}, {}, {}, {"quality": 0.9}, {"quality": POOR_QUALITY}, {"box": ELSEWHERE}]
+)
 _lags = st.sampled_from([0, 1, 200, 2_000, 8_000])
 
 
@@ -95,8 +103,11 @@ def _value(
         return rewarded(name, number, value, at_ms, final=draw(st.integers(0, 4)) == 0)
     if kind == "visits":
         return ended(name, at_ms, draw(st.integers(0, 2)))
-    phase = "pre" if kind == "pre" else "post"
-    return analyzed(name, phase, number, at_ms, draw(_happy), draw(_confidence))
+    if kind == "pre":
+        return analyzed(name, "pre", number, at_ms, draw(_happy), draw(_confidence))
+    answer = analyzed(name, "post", number, at_ms, draw(_happy), draw(_confidence))
+    seen = [replace(seen, **draw(_looks)) for seen in answer.faces]
+    return replace(answer, faces=tuple(seen))
 
 
 @st.composite
