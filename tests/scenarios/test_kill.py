@@ -24,6 +24,7 @@ from producers.stretches import load_stretches
 from schemas.codec import decode
 from schemas.outcomes import OutcomeClosed, PolicySnapshot
 from serving.ledger import read_ledger
+from serving.replaying import replay
 
 KILLS = int(os.environ.get("KILLS", "8"))
 SEED = int(os.environ.get("SEED", "1"))
@@ -155,7 +156,20 @@ def _ends_as_undisturbed(
     for stream, records in expected.records.items():
         assert found.records[stream] == records, f"{stream} differ: {play}, {killed} kills"
     _same_policy(expected.policy, found.policy)
+    _replays(disturbed, len(found.records["decisions"]))
     return killed
+
+
+def _replays(folder: Path, decisions: int) -> None:
+    """Run the log again: outcomes, policies and decisions come out as they stand there."""
+    log = EmbeddedLog(folder)
+    told = replay(log)
+    log.close()
+    assert told.holds, told.document()
+    outcomes, policies, decided = told.verdicts
+    assert (outcomes.identical, decided.identical) == (decisions, decisions)
+    assert policies.identical >= 1
+    assert not any(verdict.beside for verdict in told.verdicts)
 
 
 def _exactly_once(told: Told) -> None:
