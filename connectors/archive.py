@@ -125,6 +125,8 @@ def unnamed_parts(archive: Path, manifest: Manifest) -> list[Part]:
         describe(archive, path)
         for path in sorted(archive.glob("stream=*/day=*/part-*.avro"))
         if str(path.relative_to(archive)) not in known
+        # An erasure that emptied a part ended before it deleted the file.
+        and next(read_part(path), None) is not None
     ]
 
 

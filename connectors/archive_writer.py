@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from connectors import archive_tables
 from connectors.archive import (
@@ -20,6 +21,7 @@ from connectors.archive import (
     read_manifest,
     unnamed_parts,
 )
+from connectors.archive_erasure import ArchiveErasure, ErasedFrom
 from connectors.archive_parts import (
     DAY_MS,
     FORMAT_VERSION,
@@ -27,6 +29,7 @@ from connectors.archive_parts import (
     PartWriter,
     day_of,
     explained,
+    read_part,
     start_of_day_ms,
 )
 from connectors.archive_sources import (
@@ -37,9 +40,11 @@ from connectors.archive_sources import (
 )
 from connectors.embedded_log import EmbeddedLog
 from connectors.logs import Row
+from connectors.persons import Erased, Forgotten
 from schemas.codec import decode, released
-from schemas.errors import EngineBusy, RecordError
-from schemas.outcomes import PolicySnapshot
+from schemas.errors import EngineBusy, RecordError, UsageError
+from schemas.operations import ErasureRequested
+from schemas.outcomes import PolicyDirected, PolicySnapshot
 
 Steps = Callable[[str], None]
 """Called with the name of each step: crash tests end the process there."""
@@ -61,6 +66,8 @@ class Archived:
     """The archive is complete below this log time, ms."""
     tables: bool
     """Whether Parquet was written too."""
+    erased: int = 0
+    """Rows taken out of it, since somebody was forgotten."""
 
 
 class Archiver:
@@ -78,6 +85,8 @@ class Archiver:
         False: no Parquet; it is left out, too, where pyarrow is not installed.
     steps : callable
         Called at each named step.
+    erased : Erased, optional
+        Everybody who was forgotten: they are left out, and taken out where they stand already.
     """
 
     def __init__(
@@ -88,12 +97,14 @@ class Archiver:
         *,
         tables: bool = True,
         steps: Steps = lambda _name: None,
+        erased: Erased | None = None,
     ) -> None:
         self.log = log
         self.archive = archive
         self.codec = codec
         self.tables = tables and archive_tables.can_write()
         self.steps = steps
+        self.erased = erased if erased is not None and erased.hashes else None
 
     def run(self, until_ms: int | None = None) -> Archived:
         """Archive what is new below a log time.
@@ -128,6 +139,8 @@ class Archiver:
         adopted = unnamed_parts(self.archive, manifest)
         manifest = manifest.after(adopted)
         refuse_another_log(self.log, manifest)
+        erased_rows = self._obey_erasures(manifest)
+        manifest = read_manifest(self.archive) or manifest
         self._keep_schemas()
         # Before the first part: a stretch without the base it starts from could not be replayed.
         starts_ms = max((part.last_ms for part in manifest.parts), default=0)
@@ -142,7 +155,25 @@ class Archiver:
         self._save(manifest)
         days = tuple(sorted({day_of(part.first_ms) for part in parts}))
         count = len(parts) - len(adopted)
-        return Archived(rows, count, len(adopted), days, manifest.complete_through_ms, self.tables)
+        through_ms = manifest.complete_through_ms
+        return Archived(rows, count, len(adopted), days, through_ms, self.tables, erased_rows)
+
+    def _obey_erasures(self, manifest: Manifest) -> int:
+        """Take out whoever was forgotten since the last run; return how many rows went."""
+        if self.erased is None or not manifest.parts:
+            return 0
+        # The archive holds the erasures it has obeyed: they are archived after that.
+        known = set()
+        for part in manifest.parts:
+            if part.stream == "erasures":
+                for row in read_part(self.archive / part.path):
+                    value = _decoded(row)
+                    if isinstance(value, ErasureRequested):
+                        known.add(value.id_hash)
+        if self.erased.hashes <= known:
+            return 0
+        manifest.save(self.archive)
+        return ArchiveErasure(self.erased, directives_of(self.log)).run(self.archive).rows
 
     def _new_manifest(self) -> Manifest:
         # A total order: only the embedded log counts its positions through all streams.
@@ -166,7 +197,7 @@ class Archiver:
                 if row.log_time_ms >= until_ms:
                     break  # rows come in the order of log time
                 before, read_through = read_through, row.position
-                if not is_new:
+                if not is_new or (self.erased is not None and self.erased.speaks_of(row)):
                     continue
                 if row.log_time_ms >= next_day_ms:
                     done += [self._finish(writer) for writer in writers.values()]
@@ -219,11 +250,12 @@ class Archiver:
         now: dict[str, tuple[tuple[int, int], Row]] = {}
         then: dict[str, tuple[tuple[int, int], Row]] = {}
         for row in self.log.scan("policies"):
-            try:
-                snapshot = decode(row.value)
-            except RecordError:
-                continue  # no base; the row is archived with its stream all the same
+            snapshot = _decoded(row)
             if not isinstance(snapshot, PolicySnapshot):
+                continue  # no base; the row is archived with its stream all the same
+            if (snapshot.learned_through_log_time_ms or 0) > row.log_time_ms:
+                # Put into an older one's place when somebody was forgotten: a replay from there
+                # would learn twice. The job gives it out once more, in its time.
                 continue
             place = ((snapshot.epoch, snapshot.version), row)
             for kept in (now, then) if row.log_time_ms <= starts_ms else (now,):
@@ -238,6 +270,40 @@ class Archiver:
             writer.close()
             writer.publish()
             self.steps("base")
+
+
+def erase_from_archive(
+    archive: Path, gone: Forgotten, directives: list[PolicyDirected]
+) -> ErasedFrom:
+    """Take somebody out of an archive.
+
+    Raises
+    ------
+    UsageError
+        When the folder holds no archive.
+    EngineBusy
+        When another process archives into this folder.
+    LogFull, LogUnavailable
+        Start again: what is done stays done.
+    """
+    if read_manifest(archive) is None:
+        problem = f"{archive} holds no archive"
+        raise UsageError(problem, "Name a folder that `pho archive` wrote")
+    with _alone(archive), explained(archive):
+        return ArchiveErasure(gone, directives).run(archive)
+
+
+def directives_of(log: Source) -> list[PolicyDirected]:
+    """Return the directives of a log as they stand there now."""
+    values = map(_decoded, log.scan("outcomes"))
+    return [value for value in values if isinstance(value, PolicyDirected)]
+
+
+def _decoded(row: Row) -> Any:
+    try:
+        return decode(row.value)
+    except RecordError:
+        return None
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -11,6 +11,7 @@ from engines.state_store import StateStore
 
 _SLACK_BYTES = 8_000_000
 _ROWS_AT_ONCE = 16
+_KEYS_AT_ONCE = 10_000
 
 Changes = dict[str, list[tuple[str, bytes | None]]]
 
@@ -78,3 +79,39 @@ class Changelog:
 
     def _live_bytes(self) -> int:
         return sum(store.live_bytes for store in self._stores.values())
+
+
+def rewrite(
+    db: sqlite3.Connection,
+    gone: Callable[[str, str], bool],
+    instead: Mapping[tuple[str, str], bytes],
+) -> None:
+    """Rewrite the whole changelog: the newest state of each key, without some keys.
+
+    What an operator remembers that does not run now is kept as it is.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+        The file, inside a transaction; no engine runs on it.
+    gone : callable
+        Whether an operator, by name, is to forget a key.
+    instead : mapping of (operator, key) to bytes
+        Packed states that replace the newest, where the operator remembers the key.
+    """
+    newest: dict[tuple[str, str], bytes] = {}
+    for (data,) in db.execute("SELECT data FROM changes ORDER BY segment").fetchall():
+        for name, changes in _decode(data).items():
+            for key, packed in changes:
+                newest.pop((name, key), None)
+                if packed is not None and not gone(name, key):
+                    newest[name, key] = packed
+    newest.update({place: packed for place, packed in instead.items() if place in newest})
+    db.execute("DELETE FROM changes")
+    places = list(newest)
+    for start in range(0, len(places), _KEYS_AT_ONCE):
+        states: Changes = {}
+        for name, key in places[start : start + _KEYS_AT_ONCE]:
+            packed = newest[name, key]
+            states.setdefault(name, []).append((key, packed))
+        db.execute("INSERT INTO changes (data) VALUES (?)", (_encode(states),))

@@ -59,7 +59,7 @@ class EmbeddedEngine:
     ) -> None:
         self.log = log
         self.dataflow = dataflow
-        self._lock = _take_lock(log)
+        self._lock = take_lock(log)
         self._pictures = answerer.pictures if answerer else None
         self._calls = [
             Calls(part, answerer, limited)
@@ -346,7 +346,14 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _take_lock(log: EmbeddedLog) -> IO[str]:
+def take_lock(log: EmbeddedLog) -> IO[str]:
+    """Keep every engine off a folder until the file returned is closed.
+
+    Raises
+    ------
+    EngineBusy
+        When an engine runs on it.
+    """
     lock = (log.folder / "engine.lock").open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -181,3 +181,36 @@ def test_a_password_is_taken_as_it_stands_and_not_shown() -> None:
         assert text not in repr(settings.kafka)
     flags = {"log.address": "kafka://host/shop"}
     assert made("", {"PHO_LOG__ADDRESS": "kafka://other"}, flags).log.address == "kafka://host/shop"
+
+
+SHADOW = '[[loops.greeting.shadows]]\nid = "quick"\nalgorithm = "thompson"\n'
+
+
+def test_policies_in_shadow_stand_beside_the_one_that_serves(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(SHADOW + "parameters = { discount = 0.995 }\n", encoding="utf-8")
+    config = load(path, {}, {}).loop("greeting")
+    assert [(p.policy_id, p.role) for p in config.policies] == [
+        ("main", "serving"),
+        ("quick", "shadow"),
+    ]
+    assert [(p.name, p.value) for p in config.policies[1].parameters] == [("discount", 0.995)]
+    assert config.config_hash != load(None, {}, {}).loop("greeting").config_hash
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (SHADOW.replace("quick", "main"), "id of its own"),
+        (SHADOW.replace("thompson", "magic"), "no policy algorithm"),
+        (SHADOW + "parameters = { discount = 7.0 }", "discount"),
+        (SHADOW.replace("thompson", "river:linear_model.BayesianLinearRegression")
+         + "[loops.greeting]\nfloor = 0.0", "floor"),
+        (SHADOW + 'role = "serving"', "role"),
+    ],
+)  # fmt: skip
+def test_a_shadow_that_cannot_be_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(SettingsError, match=words):
+        load(path, {}, {})
