@@ -13,7 +13,7 @@ PYTHON ?= $(shell for name in python3.11 python3; do \
 	"$$name" -c '' >/dev/null 2>&1 && { echo "$$name"; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-flink test check bench campaign-flink schemas clean
+.PHONY: help setup demo demo-flink test check bench regret campaign-flink campaign-drift schemas clean
 
 help:  ## this list
 	@echo 'make setup    build .venv and fetch the models and recordings     next: make demo'
@@ -22,6 +22,9 @@ help:  ## this list
 	@echo 'make test     run the whole test suite                            next: make check'
 	@echo 'make check    ruff, format, mypy and tests: exactly what CI runs  next: git commit'
 	@echo 'make campaign-flink  kill -9 everything, 10 times each, under load   next: read its report'
+	@echo 'make campaign-drift  flip the taste, and watch quiet streams, on 20 seeds   next: read its report'
+	@echo 'make campaign-drift  20 shops whose taste flips, 20 quiet ones       next: read its report'
+	@echo 'make regret   draw regret beside River and VowpalWabbit           next: docs/simulation.md'
 	@echo 'make bench    run every benchmark, each beside an alternative     next: compare the ratios'
 	@echo 'make schemas  write the .avsc of records that changed             next: make test, pin it'
 	@echo 'make clean    remove the environments, build and what tools leave behind     next: make setup'
@@ -94,8 +97,15 @@ check: .venv/fetched.stamp .venv-flink/installed.stamp .venv-beam/installed.stam
 		numpy scipy fastavro msgspec river
 	@touch $@
 
-bench: .venv/fetched.stamp .venv-flink/installed.stamp .venv-beam/installed.stamp .venv-bytewax/installed.stamp
+.venv-rivals/installed.stamp: constraints-rivals.txt .venv/installed.stamp
+	@$(BIN)/python -m venv .venv-rivals
+	.venv-rivals/bin/python -m pip install --quiet --constraint constraints-rivals.txt \
+		numpy scipy msgspec fastavro river vowpalwabbit mabwiser
+	@touch $@
+
+bench: .venv/fetched.stamp .venv-flink/installed.stamp .venv-beam/installed.stamp .venv-bytewax/installed.stamp .venv-rivals/installed.stamp
 	$(BIN)/python benchmarks/loop.py
+	$(BIN)/python benchmarks/policies.py
 	$(BIN)/python benchmarks/join.py
 	$(BEAM)/python benchmarks/backfill.py
 	$(ON_FLINK) benchmarks/flink.py
@@ -105,11 +115,19 @@ campaign-flink: .venv-flink/installed.stamp
 	KILLS=$${KILLS:-10} $(ON_FLINK) -m pytest -s -o timeout=5000 tests/scenarios_flink/test_kills.py
 	@echo 'next: read its report'
 
+campaign-drift: .venv/fetched.stamp
+	DRIFT_SEEDS=$${SEEDS:-20} $(BIN)/python -m pytest -s -o timeout=5000 tests/scenarios/test_drift.py
+	@echo 'next: read its report'
+
+regret: .venv/fetched.stamp .venv-rivals/installed.stamp
+	$(BIN)/python benchmarks/regret.py --vw .venv-rivals/bin/python --picture docs/regret.svg
+	@echo 'next: look at docs/regret.svg'
+
 schemas: .venv/installed.stamp
 	$(BIN)/pho schemas --write
 	@echo 'next: make test; its golden list names the fingerprints to pin'
 
 clean:
-	rm -rf .venv .venv-flink .venv-beam .venv-bytewax build dist pho.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-flink .venv-beam .venv-bytewax .venv-rivals build dist pho.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@echo 'next: make setup'

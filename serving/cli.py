@@ -11,12 +11,19 @@ from rich.markup import escape
 
 from schemas.errors import PhoError
 from serving import (
+    evaluate_commands,
+    export_commands,
+    forget_commands,
     history_commands,
     kafka_commands,
     look_commands,
     play_commands,
+    policy_commands,
+    replay_commands,
+    simulate_commands,
     submit_commands,
     topic_commands,
+    watch_commands,
 )
 from serving.console import err
 
@@ -34,10 +41,17 @@ app = typer.Typer(
 )
 play_commands.register(app)
 look_commands.register(app)
+replay_commands.register(app)
+evaluate_commands.register(app)
+export_commands.register(app)
+policy_commands.register(app)
+watch_commands.register(app)
 topic_commands.register(app)
 kafka_commands.register(app)
 submit_commands.register(app)
 history_commands.register(app)
+forget_commands.register(app)
+simulate_commands.register(app)
 
 
 @app.callback()

@@ -16,6 +16,7 @@ from connectors.archive_writer import Archiver
 from schemas.errors import ResourceError, UsageError
 from serving.console import AsJson, Config, Data, LogAddress, as_flag, err, out, print_json
 from serving.crashes import crash_steps
+from serving.forgotten import erased_in
 from serving.opening import open_log
 from serving.settings import load
 
@@ -56,7 +57,8 @@ def archive(
         problem = f"--codec {codec} is none of ours"
         raise UsageError(problem, "Use deflate or zstandard")
     source = open_log(settings)
-    archiver = Archiver(source, archive, codec, tables=tables, steps=crash_steps(settings.crash_at))
+    steps, erased = crash_steps(settings.crash_at), erased_in(settings, source)
+    archiver = Archiver(source, archive, codec, tables=tables, steps=steps, erased=erased)
     if tables and not archiver.tables and not as_json:
         err.print("no Parquet: pyarrow is not installed (extra: beam)", highlight=False)
     done = archiver.run(until_ms(until, source))
@@ -68,6 +70,8 @@ def archive(
     out.print(f"{done.rows:,} records in {done.parts} files{days}", highlight=False)
     if done.adopted:
         out.print(f"{done.adopted} files of an interrupted run taken over", highlight=False)
+    if done.erased:
+        out.print(f"{done.erased} records of forgotten persons taken out", highlight=False)
 
 
 def backfill(

@@ -19,6 +19,7 @@ from schemas.errors import UsageError
 from schemas.streams import RECORDS
 from serving import checkup
 from serving.console import AsJson, Config, Data, LogAddress, as_flag, err, out, print_json
+from serving.forgotten import without_erased
 from serving.ledger import read_ledger
 from serving.opening import open_log
 from serving.settings import load
@@ -44,7 +45,7 @@ def ledger(
     Example: pho ledger --data build/demo
     """
     settings = load(config, {"data": as_flag(data), "log.address": log})
-    book = read_ledger(open_log(settings))
+    book = read_ledger(without_erased(settings, open_log(settings)))
     if as_json:
         print_json(book.document())
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,6 +39,7 @@ from serving.opening import refuse_kafka
 from serving.report import document, read_report, show
 from serving.settings import Settings, load
 from serving.stopping import stop_on_signals
+from serving.watch_commands import watching_beside
 
 # What needs OpenCV and the models is imported where it is used: the core installs without them,
 # and commands that only look start sooner.
@@ -135,6 +137,9 @@ def run(
     data: Data = None,
     log: LogAddress = None,
     seconds: Annotated[float | None, typer.Option(help="Stop after so long.")] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Raise an alarm when what is earned shifts.")
+    ] = False,
     config: Config = None,
 ) -> None:
     """Run the streaming job on this machine until it is stopped.
@@ -160,7 +165,8 @@ def run(
         err.print(f"loop {loop_id}: configured")
     err.print(f"the job runs on {settings.data}; stop it with Ctrl-C", highlight=False)
     try:
-        Job(engine, pictures, settings.loops).run(stop)
+        with watching_beside(settings, stop) if watch else nullcontext():
+            Job(engine, pictures, settings.loops).run(stop)
     finally:
         engine.close()
         file.close()

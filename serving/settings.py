@@ -26,6 +26,7 @@ from schemas.loops import (
     LoopConfigured,
     Parameter,
     PolicyConfigured,
+    Role,
     Wording,
     with_hash,
 )
@@ -85,6 +86,7 @@ class LogSettings(_Strict, frozen=True):
 
     address: str
     synchronous: Literal["FULL", "NORMAL"]
+    erasure_key: str
 
 
 class KafkaSettings(_Strict, frozen=True):
@@ -146,6 +148,7 @@ class _Loop(_Strict, frozen=True):
     rules: RewardRules
     actions: tuple[_Action, ...]
     labels: tuple[str, ...] = ()
+    shadows: tuple[_Policy, ...] = ()
 
 
 class _File(_Strict, frozen=True):
@@ -379,6 +382,26 @@ def _ppb(name: str, share: float) -> int:
     return round(share * PPB)
 
 
+def _policy(policy: _Policy, role: Role) -> PolicyConfigured:
+    parameters = tuple(Parameter(*pair) for pair in policy.parameters.items())
+    return PolicyConfigured(policy.id, policy.algorithm, role, parameters)
+
+
+def _check_policies(config: LoopConfigured) -> None:
+    """Refuse policies that could not be made, or told apart."""
+    ids = [policy.policy_id for policy in config.policies]
+    if len(set(ids)) < len(ids):
+        problem = f"loop {config.loop_id!r} has the policies {ids}"
+        raise SettingsError(problem, "Give each an id of its own; shadows too")
+    for policy in config.policies:
+        check_id("policy id", policy.policy_id)
+        prior(config, policy)
+        if policy.algorithm.startswith("river:") and not config.floor_ppb:
+            problem = f"loop {config.loop_id!r} hosts {policy.algorithm} with floor = 0"
+            cure = "Give it a floor above 0: a guest always takes what it thinks best"
+            raise SettingsError(problem, cure)
+
+
 def _loop(name: str, loop: _Loop) -> LoopConfigured:
     check_feature_names(loop.features)
     try:
@@ -404,20 +427,12 @@ def _loop(name: str, loop: _Loop) -> LoopConfigured:
             floor_ppb=_ppb(f"loops.{name}.floor", loop.floor),
             rules=loop.rules,
             policies=(
-                PolicyConfigured(
-                    loop.policy.id,
-                    loop.policy.algorithm,
-                    "serving",
-                    tuple(Parameter(*pair) for pair in loop.policy.parameters.items()),
-                ),
+                _policy(loop.policy, "serving"),
+                *(_policy(shadow, "shadow") for shadow in loop.shadows),
             ),
             labels=loop.labels,
         )
-        prior(config)
-        if loop.policy.algorithm.startswith("river:") and not config.floor_ppb:
-            problem = f"loop {name!r} hosts {loop.policy.algorithm} with floor = 0"
-            cure = "Give it a floor above 0: a guest always takes what it thinks best"
-            raise SettingsError(problem, cure)
+        _check_policies(config)
     except SettingsError:
         raise
     except PhoError as error:
