@@ -140,7 +140,8 @@ class Archiver:
         manifest = manifest.after(adopted)
         refuse_another_log(self.log, manifest)
         erased_rows = self._obey_erasures(manifest)
-        manifest = read_manifest(self.archive) or manifest
+        if erased_rows:
+            manifest = read_manifest(self.archive) or manifest
         self._keep_schemas()
         # Before the first part: a stretch without the base it starts from could not be replayed.
         starts_ms = max((part.last_ms for part in manifest.parts), default=0)
