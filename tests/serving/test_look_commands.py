@@ -17,7 +17,7 @@ from schemas.streams import RECORDS, STREAMS
 COMMANDS = (
     "demo", "run", "camera", "analyze", "ledger", "topics", "schemas", "dead-letters", "loops",
     "doctor", "ticks", "bridge", "archive", "backfill", "submit",
-    "policy", "watch", "evaluate", "export",
+    "policy", "watch", "evaluate", "export", "replay", "receipt", "simulate", "forget",
 )  # fmt: skip
 
 
