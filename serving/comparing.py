@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
+from rich.table import Table
 
 from connectors.logs import Log
 from policies.base import Policy, Vector
@@ -13,6 +15,7 @@ from schemas.codec import decode
 from schemas.decisions import DecisionMade
 from schemas.errors import PolicyError, RecordError
 from schemas.loops import LoopConfigured
+from serving.console import out
 
 _WEIGHTS_SHOWN = 10
 
@@ -112,3 +115,29 @@ def mean_weights(policy: Policy) -> Vector | None:
     # The mean is linear in the context, so that of a unit vector is one feature's weight.
     units = np.eye(len(policy.features))
     return np.stack([posterior.estimates(unit)[0] for unit in units])
+
+
+def show_difference(document: dict[str, Any]) -> None:
+    """Print what `compare` found."""
+    first, second = document["policies"]
+    out.print(
+        f"{document['decisions']:,} decisions: {first} and {second} differ by "
+        f"{document['distance_mean']:.3f} of the probability in the mean, and would choose the "
+        f"same most often in {document['same_favourite']:.0%}",
+        highlight=False,
+    )
+    table = Table()
+    for name in ("action", first, second):
+        table.add_column(escape(name))
+    for row in document["actions"]:
+        table.add_row(escape(row["action"]), f"{row['first']:.3f}", f"{row['second']:.3f}")
+    out.print(table)
+    if not document["weights"]:
+        return
+    table = Table(title="mean weights that differ most", title_justify="left")
+    for name in ("action", "feature", first, second):
+        table.add_column(escape(name))
+    for row in document["weights"]:
+        numbers = (f"{row['first']:+.3f}", f"{row['second']:+.3f}")
+        table.add_row(escape(row["action"]), escape(row["feature"]), *numbers)
+    out.print(table)

@@ -124,26 +124,52 @@ def rollback(log: Log, state: Learning, told: PolicyDirected, to: str) -> Policy
         The log does not hold it, or what it learned means something else by now.
     """
     learner = chosen(state, told.policy_id)
-    epoch_text, _, version_text = to.rpartition(".")
-    if not version_text.isdecimal() or not (epoch_text or "0").isdecimal():
-        problem = f"--to {to} is no version"
-        raise UsageError(problem, "Give VERSION, or EPOCH.VERSION; see `pho policy ls`")
-    epoch = int(epoch_text) if epoch_text else learner.epoch
-    rows = log.scan("outcomes", key=told.loop_id)
-    then, snapshot = version_of(rows, told.policy_id, epoch, int(version_text))
+    then, snapshot = version_named(log, told.loop_id, learner, to)
     if starts_anew(then.config, state.config, told.policy_id):
-        problem = f"epoch {epoch} of policy {told.policy_id!r} had other features or reward rules"
+        problem = f"epoch {snapshot.epoch} of policy {told.policy_id!r} had other features or reward rules"
         raise PolicyError(problem, "What it learned means something else now; take a later version")
     policy = restore(snapshot, then.config).with_actions(state.config.action_ids)
     return replace(
         told,
         new_epoch=learner.epoch + 1,
-        base_epoch=epoch,
-        base_version=int(version_text),
+        base_epoch=snapshot.epoch,
+        base_version=snapshot.version,
         learn_from_log_time_ms=snapshot.learned_through_log_time_ms,
         arrays=policy.snapshot_arrays(),
         snapshot_checksum=checksum_of(policy),
     )
+
+
+def version_named(
+    log: Log, loop_id: str, learner: Learner, text: str
+) -> tuple[Learning, PolicySnapshot]:
+    """Return a version of a policy, and what was learned by then, built again from the log.
+
+    Parameters
+    ----------
+    log : Log
+        The log; the loop's part of `outcomes` is read from its beginning.
+    loop_id : str
+        The loop.
+    learner : Learner
+        The policy as it is.
+    text : str
+        ``VERSION`` of the present epoch, or ``EPOCH.VERSION``.
+
+    Raises
+    ------
+    UsageError
+        `text` is no version.
+    PolicyError
+        The log does not hold it.
+    """
+    epoch_text, _, version_text = text.rpartition(".")
+    if not version_text.isdecimal() or not (epoch_text or "0").isdecimal():
+        problem = f"{text!r} is no version"
+        raise UsageError(problem, "Give VERSION, or EPOCH.VERSION; see `pho policy ls`")
+    epoch = int(epoch_text) if epoch_text else learner.epoch
+    rows = log.scan("outcomes", key=loop_id)
+    return version_of(rows, learner.policy_id, epoch, int(version_text))
 
 
 def _values(log: Log, stream: str, key: str | None) -> list[object]:

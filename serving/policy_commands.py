@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,14 +11,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from connectors.logs import Log
-from pipelines.learners import Learner, Learning
+from pipelines.learners import Learner, Learning, snapshot_of
 from policies.base import checksum_of
 from schemas.checks import PPB
+from schemas.codec import encode
 from schemas.errors import PolicyError, UsageError
 from schemas.outcomes import Evidence, PolicyDirected
-from serving.comparing import compare
+from serving.comparing import compare, show_difference
 from serving.console import AsJson, Config, Data, LogAddress, as_flag, out, print_json
-from serving.directing import chosen, directive, give, rollback, standing
+from serving.directing import chosen, directive, give, rollback, standing, version_named
 from serving.opening import open_log
 from serving.settings import load
 
@@ -98,7 +100,36 @@ def diff(
     if as_json:
         print_json(document)
         return
-    _show_difference(document)
+    show_difference(document)
+
+
+@policy_app.command()
+def save(
+    policy_id: PolicyId,
+    to: Annotated[Path, typer.Option("--out", help="The file to write.", dir_okay=False)],
+    at: Annotated[
+        str | None, typer.Option("--at", help="VERSION, or EPOCH.VERSION.", show_default="newest")
+    ] = None,
+    loop: LoopId = None,
+    data: Data = None,
+    log: LogAddress = None,
+    config: Config = None,
+) -> None:
+    """Write a version of a policy to a file, as `pho evaluate --policy FILE` reads it.
+
+    Example: pho policy save main --at 1200 --out main-1200.avro --data shop
+    """
+    opened, state = _opened(loop, data, log, config)
+    snapshot = snapshot_of(state.config, chosen(state, policy_id))
+    if at is not None:
+        _, snapshot = version_named(opened, state.config.loop_id, chosen(state, policy_id), at)
+    try:
+        to.write_bytes(encode(snapshot))
+    except OSError as error:
+        problem = f"{to} cannot be written: {error.strerror}"
+        raise UsageError(problem, "Name a file in a folder that is there: --out") from error
+    version = f"{snapshot.epoch}.{snapshot.version}"
+    out.print(f"{escape(policy_id)} at {version}, {snapshot.checksum}: {escape(str(to))}")
 
 
 @policy_app.command()
@@ -280,28 +311,3 @@ def _done(told: PolicyDirected, *, as_json: bool) -> None:
         return
     text = f"{told.kind} {told.policy_id}: in the log as {told.directive_id}"
     out.print(f"{escape(text)}; the job obeys it as soon as it runs", highlight=False)
-
-
-def _show_difference(document: dict[str, Any]) -> None:
-    first, second = document["policies"]
-    out.print(
-        f"{document['decisions']:,} decisions: {first} and {second} differ by "
-        f"{document['distance_mean']:.3f} of the probability in the mean, and would choose the "
-        f"same most often in {document['same_favourite']:.0%}",
-        highlight=False,
-    )
-    table = Table()
-    for name in ("action", first, second):
-        table.add_column(escape(name))
-    for row in document["actions"]:
-        table.add_row(escape(row["action"]), f"{row['first']:.3f}", f"{row['second']:.3f}")
-    out.print(table)
-    if not document["weights"]:
-        return
-    table = Table(title="mean weights that differ most", title_justify="left")
-    for name in ("action", "feature", first, second):
-        table.add_column(escape(name))
-    for row in document["weights"]:
-        numbers = (f"{row['first']:+.3f}", f"{row['second']:+.3f}")
-        table.add_row(escape(row["action"]), escape(row["feature"]), *numbers)
-    out.print(table)

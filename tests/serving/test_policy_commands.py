@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from learning_shops import LearningShop
+from schemas.codec import decode
 from schemas.errors import PolicyError
 from schemas.loops import Parameter, PolicyConfigured
 from schemas.outcomes import PolicyDirected
@@ -208,3 +209,31 @@ def test_the_same_directive_given_twice_is_one(shop: LearningShop) -> None:
     assert shop.all("dead-letters") == []
     with pytest.raises(PolicyError, match="not in shadow"):
         give(shop.log, standing(shop.log, "greeting"), told)
+
+
+def test_a_saved_version_is_read_back_and_judged(
+    pho: Any, shop: LearningShop, tmp_path: Path
+) -> None:
+    file = tmp_path / "main-3.avro"
+    ran = pho("policy", "save", "main", "--at", "3", "--out", file, "--data", shop.folder)
+    assert (ran.status, "main at 0.3" in ran.out) == (0, True)
+    snapshot = decode(file.read_bytes())
+    assert (snapshot.policy_id, snapshot.version) == ("main", 3)
+    newest = tmp_path / "newest.avro"
+    assert pho("policy", "save", "main", "--out", newest, "--data", shop.folder).status == 0
+    assert decode(newest.read_bytes()).version == 6
+    assert pho("evaluate", "--policy", file, "--data", shop.folder).status == 0
+
+
+def test_a_version_that_cannot_be_saved_says_why(
+    pho: Any, shop: LearningShop, tmp_path: Path
+) -> None:
+    for more in (
+        ("--at", "99", "--out", tmp_path / "a"),
+        ("--at", "x", "--out", tmp_path / "a"),
+        ("--out", tmp_path / "no" / "a"),
+    ):
+        ran = pho("policy", "save", "main", *more, "--data", shop.folder)
+        assert ran.status in (1, 2)
+        assert "do:" in ran.err
+    assert list(tmp_path.glob("a")) == []
