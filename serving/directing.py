@@ -126,7 +126,7 @@ def rollback(log: Log, state: Learning, told: PolicyDirected, to: str) -> Policy
     learner = chosen(state, told.policy_id)
     then, snapshot = version_named(log, told.loop_id, learner, to)
     if starts_anew(then.config, state.config, told.policy_id):
-        problem = f"epoch {snapshot.epoch} of policy {told.policy_id!r} had other features or reward rules"
+        problem = f"epoch {snapshot.epoch} of {told.policy_id!r} had other features or reward rules"
         raise PolicyError(problem, "What it learned means something else now; take a later version")
     policy = restore(snapshot, then.config).with_actions(state.config.action_ids)
     return replace(

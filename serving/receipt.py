@@ -19,7 +19,7 @@ from schemas.operations import SideRecord
 from schemas.outcomes import OutcomeClosed
 from schemas.streams import LATE, STREAMS, UNMATCHED
 from serving.receipt_learning import Learnt, Weighed, learnt
-from serving.verdicts import History
+from serving.replay.verdicts import History
 
 _SOURCES = ("analyses", "decisions", "impressions", "rewards", "visits")
 _PPB = 1e9

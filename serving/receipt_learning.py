@@ -22,7 +22,7 @@ from schemas.loops import LoopConfigured
 from schemas.outcomes import OutcomeClosed
 from schemas.streams import DEAD_LETTERS
 from serving.comparing import mean_weights
-from serving.verdicts import History
+from serving.replay.verdicts import History
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,9 @@ from serving.forgotten import without_erased
 from serving.opening import open_log
 from serving.receipt import read_receipt
 from serving.receipt_page import page
-from serving.replaying import Replayed, replay
+from serving.replay.running import Replayed, replay
+from serving.replay.verdicts import History
 from serving.settings import load
-from serving.verdicts import History
 
 Archive = Annotated[Path | None, typer.Option("--archive", help="An archive instead of a log.")]
 

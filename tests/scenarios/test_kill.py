@@ -24,7 +24,7 @@ from producers.stretches import load_stretches
 from schemas.codec import decode
 from schemas.outcomes import OutcomeClosed, PolicySnapshot
 from serving.ledger import read_ledger
-from serving.replaying import replay
+from serving.replay.running import replay
 
 KILLS = int(os.environ.get("KILLS", "8"))
 SEED = int(os.environ.get("SEED", "1"))

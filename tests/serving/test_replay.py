@@ -26,8 +26,8 @@ from history import play_and_archive
 from replayed import counts, rows_of, verdicts, with_bit, write
 from schemas.codec import decode, encode
 from schemas.outcomes import OutcomeClosed
-from serving.replaying import ERASED, replay
-from serving.verdicts import GONE
+from serving.replay.running import ERASED, replay
+from serving.replay.verdicts import GONE
 
 VISITS = 24
 
@@ -122,8 +122,8 @@ from hashlib import blake2b
 import numpy as np
 from pathlib import Path
 from connectors.embedded_log import EmbeddedLog
-from serving.verdicts import GONE
-from serving.replaying import replay
+from serving.replay.verdicts import GONE
+from serving.replay.running import replay
 
 log = EmbeddedLog(Path(sys.argv[1]))
 exact, near = (replay(log, tolerance_ppb).document() for tolerance_ppb in (0, 2))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from replayed import altered, rows_of, verdicts
 from schemas.codec import decode, encode
-from serving.replaying import ERASED
+from serving.replay.running import ERASED
 from shops import Shop
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from connectors.embedded_log import FILE_NAME, EmbeddedLog
 from connectors.logs import Row
-from serving.replaying import Replayed, replay
+from serving.replay.running import Replayed, replay
 
 
 def verdicts(folder: Path, tolerance_ppb: int = 0) -> Replayed:

@@ -13,7 +13,7 @@ from schemas.codec import decode, released
 from schemas.errors import RecordError
 from schemas.loops import LoopConfigured
 from schemas.outcomes import PolicyDirected, PolicySnapshot
-from serving.verdicts import LAG_MS, History, Verdict, differences
+from serving.replay.verdicts import LAG_MS, History, Verdict, differences
 
 _DIRECTIVES = tuple(h for h, entry in released().items() if entry.name == "PolicyDirected")
 

@@ -14,8 +14,8 @@ from schemas.decisions import Choice, DecisionMade, OfferedAction
 from schemas.errors import PhoError
 from schemas.frames import FrameAnalyzed
 from schemas.loops import LoopConfigured
-from serving.relearning import Held, Named
-from serving.verdicts import differences
+from serving.replay.policies import Held, Named
+from serving.replay.verdicts import differences
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,9 @@ from schemas.loops import LoopConfigured, with_hash
 from schemas.operations import SideRecord, Tick
 from schemas.outcomes import OutcomeClosed, PolicyDirected, PolicySnapshot
 from schemas.streams import DEAD_LETTERS, STREAMS
-from serving.redeciding import versions_of
-from serving.relearning import Named, name_of
-from serving.verdicts import History
+from serving.replay.decisions import versions_of
+from serving.replay.policies import Named, name_of
+from serving.replay.verdicts import History
 
 _STREAMS = ("loops", "outcomes", "decisions", "policies", "erasures")
 

@@ -15,8 +15,16 @@ from schemas.codec import encode, released
 from schemas.operations import SideRecord
 from schemas.outcomes import OutcomeClosed
 from schemas.streams import DEAD_LETTERS, LATE, UNMATCHED
-from serving.surveying import value_of
-from serving.verdicts import GONE, LAG_MS, TOLD_MAX, History, Verdict, complete_ms, differences
+from serving.replay.survey import value_of
+from serving.replay.verdicts import (
+    GONE,
+    LAG_MS,
+    TOLD_MAX,
+    History,
+    Verdict,
+    complete_ms,
+    differences,
+)
 
 JOIN = part_named("join")
 _NOTHING: Shared = {}

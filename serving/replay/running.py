@@ -13,9 +13,9 @@ from schemas.decisions import DecisionMade
 from schemas.frames import FrameAnalyzed
 from schemas.operations import Tick
 from schemas.outcomes import PolicySnapshot
-from serving.redeciding import Frames, Made, decision_difference, versions_of
-from serving.rejoining import replay_outcomes
-from serving.relearning import (
+from serving.replay.decisions import Frames, Made, decision_difference, versions_of
+from serving.replay.outcomes import replay_outcomes
+from serving.replay.policies import (
     Named,
     Versions,
     compare_newest,
@@ -23,8 +23,8 @@ from serving.relearning import (
     name_of,
     snapshot_difference,
 )
-from serving.surveying import survey, value_of
-from serving.verdicts import GONE, LAG_MS, History, Verdict, complete_ms, keeps_total_order
+from serving.replay.survey import survey, value_of
+from serving.replay.verdicts import GONE, LAG_MS, History, Verdict, complete_ms, keeps_total_order
 
 ERASED = "not replayable (erased)"
 UNREADABLE = "unreadable"
