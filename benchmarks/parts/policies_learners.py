@@ -289,7 +289,7 @@ class Contender:
     """One by one only so many rounds are timed, where all would take hours; then no regret."""
 
 
-_AS_OTHERS = {"alpha": 4.0, "discount": 1.0}
+_AS_OTHERS = {"alpha": 4.0, "beta": 4.0, "discount": 1.0}
 """MABWiser and River's LinUCB forget nothing, and add 1 to the diagonal where an observation of
 PHO counts 4 (1 / noise squared): with these numbers the models are the same."""
 
