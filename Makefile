@@ -120,7 +120,7 @@ campaign-drift: .venv/fetched.stamp
 	@echo 'next: read its report'
 
 regret: .venv/fetched.stamp .venv-rivals/installed.stamp
-	$(BIN)/python benchmarks/regret.py --vw .venv-rivals/bin/python --picture docs/regret.svg
+	$(BIN)/python benchmarks/regret.py --vw .venv-rivals/bin/python --seeds 3 --picture docs/regret.svg
 	@echo 'next: look at docs/regret.svg'
 
 schemas: .venv/installed.stamp
