@@ -30,8 +30,10 @@ from schemas.loops import Parameter
 Way = Callable[[Tables, Draws], Chosen]
 Regret = NDArray[np.float64]
 
+SHIPPED = (Parameter("beta", 16.0),)
+"""As serving/pho.toml sets it."""
 NOISE_KNOWN = (Parameter("beta", 25.0),)
-"""A reward moves by 0.2 here (a pleased visitor or not, times 0.45); the shipped 4 expects 0.5."""
+"""A reward moves by 0.2 here (a pleased visitor or not, times 0.45)."""
 
 
 def main() -> int:
@@ -94,8 +96,8 @@ def _ways(vw: str | None) -> dict[str, Way]:
     """Return every way by its name; who has no options is taken as it comes."""
     pho = partial(regret_ways.pho, served=False)
     ways: dict[str, Way] = {
-        "PHO Thompson, as served": partial(regret_ways.pho, served=True),
-        "PHO Thompson": pho,
+        "PHO Thompson, as served": partial(regret_ways.pho, served=True, parameters=SHIPPED),
+        "PHO Thompson, as shipped": partial(pho, parameters=SHIPPED),
         "PHO SquareCB": partial(pho, algorithm="squarecb"),
         "PHO Thompson, noise known": partial(pho, parameters=NOISE_KNOWN),
         "PHO LinUCB": partial(pho, algorithm="linucb"),

@@ -13,12 +13,10 @@ import numpy as np
 
 from policies.base import Vector
 from policies.linear_policy import POSTERIOR, LinearPolicy, algorithm
-from policies.parameters import Known
 from policies.thompson_batches import best_probabilities_many
 from policies.thompson_probabilities import best_probabilities
 
-# Noise of 0.25. With 4 (noise of 0.5) it explored longer than it had to: see docs/simulation.md.
-PARAMETERS = {**POSTERIOR, "beta": Known(default=16.0, low=1e-6, high=1e6)}
+PARAMETERS = POSTERIOR
 """Those of the posterior; how much to explore follows from them."""
 
 

@@ -230,6 +230,9 @@ def load(
     """
     environment = os.environ if environment is None else environment
     tree = tomllib.loads(defaults_text())
+    shipped = tree["loops"]["greeting"]["policy"]
+    algorithm, numbers = shipped["algorithm"], shipped["parameters"]
+    shipped["parameters"] = {}
     path = config or Path(FILE_NAME)
     if config is not None or path.exists():
         _merge(tree, _read(path))
@@ -241,6 +244,9 @@ def load(
     for name, value in (flags or {}).items():
         if value is not None:
             _set(tree, name.split("."), value, name)
+    if shipped["algorithm"] == algorithm and isinstance(shipped["parameters"], dict):
+        # Another algorithm may not know the shipped one's numbers: it has its own defaults.
+        shipped["parameters"] = numbers | shipped["parameters"]
     try:
         file = msgspec.convert(tree, _File, strict=True)
     except (msgspec.ValidationError, PhoError) as error:

@@ -214,3 +214,19 @@ def test_a_shadow_that_cannot_be_is_refused(tmp_path: Path, text: str, words: st
     path.write_text(text, encoding="utf-8")
     with pytest.raises(SettingsError, match=words):
         load(path, {}, {})
+
+
+def test_the_shipped_numbers_are_the_shipped_algorithms_alone(tmp_path: Path) -> None:
+    def numbers(text: str) -> dict[str, float]:
+        file = tmp_path / "pho.toml"
+        file.write_text(text, encoding="utf-8")
+        policy = load(file, environment={}).loops[0].serving
+        return {each.name: each.value for each in policy.parameters}
+
+    table = "[loops.greeting.policy]\n"
+    own = "[loops.greeting.policy.parameters]\n"
+    assert numbers("") == {"beta": 16.0}
+    assert numbers(own + "discount = 0.9\n") == {"beta": 16.0, "discount": 0.9}
+    assert numbers(own + "beta = 4.0\n") == {"beta": 4.0}
+    assert numbers(table + 'algorithm = "uniform"\n') == {}
+    assert numbers(table + 'algorithm = "squarecb"\n' + own + "beta = 2.0\n") == {"beta": 2.0}
