@@ -30,10 +30,7 @@ from benchmarks.parts.policies_exact import exact_us  # noqa: E402
 from benchmarks.parts.policies_learners import CONTENDERS, Contender  # noqa: E402
 
 ENVIRONMENT = ROOT / ".venv-rivals"
-MAKE = (
-    "python3.11 -m venv .venv-rivals && .venv-rivals/bin/python -m pip install "
-    "-c constraints-rivals.txt numpy scipy msgspec fastavro river vowpalwabbit mabwiser"
-)
+MAKE = "make .venv-rivals/installed.stamp"
 TIME_LIMIT_S = 1_800.0
 """For one learner and one problem."""
 _LOST = ("regret", "late_regret")
@@ -123,7 +120,7 @@ def _run(contender: Contender, rivals: Path, rounds: int, seed: int) -> dict[str
     if done.returncode:
         last = done.stderr.strip().rpartition("\n")[2]
         if "ModuleNotFoundError" in last:
-            return f"{last.partition(': ')[2]}; make {ENVIRONMENT.name}: {MAKE}"
+            return f"{last.partition(': ')[2]}; do: {MAKE}"
         return last or f"it ended with {done.returncode}"
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer

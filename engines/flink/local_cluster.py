@@ -207,7 +207,7 @@ class LocalFlink:
             "taskmanager.numberOfTaskSlots": str(slots),
             "taskmanager.load-balance.mode": "SLOTS",
             "taskmanager.memory.process.size": "1280m",
-            # A worker process of Python counts as managed memory; nothing else of ours does.
+            # State lies on the heap and Python in the JVM's own process: little of this is used.
             "taskmanager.memory.managed.size": "64m",
             "rest.address": "127.0.0.1",
             "rest.bind-address": "127.0.0.1",
