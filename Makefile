@@ -23,7 +23,6 @@ help:  ## this list
 	@echo 'make check    ruff, format, mypy and tests: exactly what CI runs  next: git commit'
 	@echo 'make campaign-flink  kill -9 everything, 10 times each, under load   next: read its report'
 	@echo 'make campaign-drift  flip the taste, and watch quiet streams, on 20 seeds   next: read its report'
-	@echo 'make campaign-drift  20 shops whose taste flips, 20 quiet ones       next: read its report'
 	@echo 'make regret   draw regret beside River and VowpalWabbit           next: docs/simulation.md'
 	@echo 'make bench    run every benchmark, each beside an alternative     next: compare the ratios'
 	@echo 'make schemas  write the .avsc of records that changed             next: make test, pin it'
@@ -40,7 +39,7 @@ help:  ## this list
 		echo 'The venv module is incomplete (Debian: apt-get install python3.11-venv).'; exit 1; }
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt setuptools
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation \
-		--editable '.[vision,kafka,dev]'
+		--editable '.[vision,kafka,gateway,tables,aws,dev]'
 	@touch $@
 
 .venv/fetched.stamp: .venv/installed.stamp
@@ -74,6 +73,7 @@ demo-flink: .venv-flink/installed.stamp .venv/fetched.stamp
 	$(FLINK)/pho demo --engine flink --visits $(VISITS) --data build/demo-flink-$$(date +%Y%m%d-%H%M%S)-$$$$
 
 test: .venv/fetched.stamp .venv-flink/installed.stamp .venv-beam/installed.stamp
+	@tests/install_programs
 	$(BIN)/python -m pytest
 	$(BEAM)/python -m pytest tests/beam
 	$(ON_FLINK) -m pytest tests/flink tests/scenarios_flink
@@ -81,6 +81,7 @@ test: .venv/fetched.stamp .venv-flink/installed.stamp .venv-beam/installed.stamp
 
 # All of them run even when one fails, so that one round shows everything there is to mend.
 check: .venv/fetched.stamp .venv-flink/installed.stamp .venv-beam/installed.stamp
+	@tests/install_programs
 	@failed=''; \
 	echo '== ruff check'; $(BIN)/ruff check . || failed="$$failed ruff-check"; \
 	echo '== ruff format'; $(BIN)/ruff format --check . || failed="$$failed ruff-format"; \

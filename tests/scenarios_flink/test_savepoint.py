@@ -42,6 +42,9 @@ def test_a_savepoint_goes_on_at_another_parallelism_and_release_as_if_never_stop
     # What was written before a savepoint is never written again: it stops between two records.
     # Of policies the newest is: whoever goes on cannot know whether it was held back.
     again = {stream: n for stream, n in account.repeats.items() if n and stream != "policies"}
+    # A call in flight stands in the savepoint and is asked again; its first answer may come in the
+    # moment before the job ends, and is written too.
+    assert again.pop("analyses", 0) <= stand.settings.concurrency
     assert not again
 
 
