@@ -18,7 +18,6 @@ from policies.thompson_probabilities import (
     CERTAIN,
     GRID,
     GRID_POINTS_MAX,
-    NEAR,
     STEP,
     Vector,
     best_probabilities,
@@ -27,6 +26,7 @@ from policies.thompson_probabilities import (
     nodes,
 )
 
+_BORDERS = np.array(BORDERS)[:, None]
 _FAR_BELOW = -1e100
 _TOGETHER = 2**16
 """Numbers integrated together: half a megabyte, which a processor's cache holds."""
@@ -97,12 +97,11 @@ def _by_cells(mean: Vector, deviation: Vector) -> Vector:
 def _borders(mean: Vector, deviation: Vector) -> tuple[Vector, NDArray[np.intp]]:
     """Return the borders of each row, filled up with the last one, and how many there are."""
     n_rows = len(mean)
-    wanted = (mean[:, None] + BORDERS * deviation[:, None]).reshape(n_rows, -1)
-    near = NEAR * deviation[:, None]
+    wanted = (mean[:, None] + _BORDERS * deviation[:, None]).reshape(n_rows, -1)
     order = wanted.argsort(axis=1)
     # Columns first: each step below reads one border of every row.
     wanted = np.take_along_axis(wanted, order, axis=1).T.copy()
-    near = np.take_along_axis(near.reshape(n_rows, -1), order, axis=1).T.copy()
+    near = np.take_along_axis(np.tile(deviation, len(BORDERS)), order, axis=1).T.copy()
     last = np.zeros(n_rows)
     n_borders = np.ones(n_rows, dtype=np.intp)
     borders = np.repeat(wanted[-1][:, None], len(wanted) + CELLS_UP + 2, axis=1)

@@ -35,11 +35,9 @@ GRID_POINTS_MIN = 24
 GRID_POINTS_MAX = 128
 CERTAIN = 1e-9
 """A deviation below this part of the largest is a point: treating it so errs by less than that."""
-BORDERS = np.array((-5.0, -3.0, -1.5, 0.0, 1.5, 3.0, 5.0))[:, None]
-"""Where a Gaussian wants the borders of cells, in units of its deviation."""
-NEAR = np.full(BORDERS.shape, 1.0)
-"""A border nearer than this to the one below, in units of its own deviation, is left out: four of
-five are (measured), and 1.4e-5 goes wrong by it."""
+BORDERS = (-5.0, -3.0, -1.5, 0.0, 1.5, 3.0, 5.0)
+"""Where a Gaussian wants the borders of cells, in units of its deviation. One nearer than a
+deviation to the one below is left out: four of five are (measured), and 1.4e-5 goes wrong by it."""
 NODES, NODE_WEIGHTS = (np.polynomial.legendre.leggauss(4) + np.array([[1.0], [0.0]])) * 0.5
 ROUND_UP, CELLS_UP = 8, 2
 """Points and cells come in multiples of these, so that rows of one number can stand together."""
@@ -67,43 +65,43 @@ def best_probabilities(means: ArrayLike, deviations: ArrayLike) -> Vector:
     UsageError
         When there is nothing to compare, or a number is negative or not finite.
     """
-    mean = np.asarray(means, dtype=np.float64)
-    deviation = np.asarray(deviations, dtype=np.float64)
     # Lists: to add up or compare a dozen numbers they are three times as fast as arrays.
-    spread = deviation.tolist()
-    if not spread or not math.isfinite(sum(mean.tolist()) + sum(spread)) or min(spread) < 0.0:
-        problem = f"means {mean[:4]} and deviations {deviation[:4]}"
+    mean: list[float] = np.asarray(means, dtype=np.float64).tolist()
+    spread: list[float] = np.asarray(deviations, dtype=np.float64).tolist()
+    if not spread or not math.isfinite(sum(mean) + sum(spread)) or min(spread) < 0.0:
+        problem = f"means {mean[:4]} and deviations {spread[:4]}"
         raise UsageError(problem, "Give at least one, finite, with deviations of at least 0")
-    lower = mean - BELOW * deviation
-    start = max(lower.tolist())
+    lower = [m - BELOW * s for m, s in zip(mean, spread, strict=True)]
+    start = max(lower)
     # Centred on the start: values that differ by 1e-9 around 1e6 would lose their digits.
-    mean = mean - start
-    kept = (mean + ABOVE * deviation > 0.0) | (lower == start)
-    if kept.all():
-        return _among(mean, deviation)
+    mean = [m - start for m in mean]
+    upper = [m + ABOVE * s for m, s in zip(mean, spread, strict=True)]
+    kept = [i for i, u in enumerate(upper) if u > 0.0 or lower[i] == start]
+    if len(kept) == len(spread):
+        return _among(mean, spread, max(upper))
     result = np.zeros(len(spread))
-    result[kept] = _among(mean[kept], deviation[kept])
+    result[kept] = _among([mean[i] for i in kept], [spread[i] for i in kept], max(upper))
     return result
 
 
-def _among(mean: Vector, deviation: Vector) -> Vector:
-    """Compare those that can be the largest; 0 is the smallest value that can be."""
+def _among(mean: list[float], spread: list[float], end: float) -> Vector:
+    """Compare those that can be the largest, from 0 up to `end`."""
     if len(mean) == 1:
         return np.ones(1)
-    spread = deviation.tolist()
     smallest = min(spread)
     if smallest <= CERTAIN * max(spread):
-        return _with_certain(mean, deviation)
+        return _with_certain(np.array(mean), np.array(spread))
     if len(mean) == 2:
         first = float(ndtr((mean[0] - mean[1]) / math.hypot(*spread)))
         return np.array((first, 1.0 - first))
-    end = max((mean + ABOVE * deviation).tolist())
     n_points = end / (STEP * smallest) + 2.0
     if n_points <= GRID_POINTS_MAX:
         points = GRID[: grid_size(n_points)]
-        density = densities(points * (end / (points.size - 1)), 1.0, mean, deviation)
+        density = densities(
+            points * (end / (points.size - 1)), 1.0, np.array(mean), np.array(spread)
+        )
     else:
-        density = _by_cells(mean, deviation)
+        density = _by_cells(mean, spread, end)
     # One after the other: so zeros between them, of those that were left out, change nothing.
     result: Vector = density / np.add.accumulate(density)[-1]
     return result
@@ -141,28 +139,31 @@ def densities(points: Vector, weights: Vector | float, mean: Vector, deviation: 
     return result
 
 
-def _by_cells(mean: Vector, deviation: Vector) -> Vector:
-    """Integrate from 0 up, by cells; but for a factor of sqrt(2 pi)."""
-    wanted = (mean + BORDERS * deviation).ravel()
-    near = (NEAR * deviation).ravel()
-    order = wanted.argsort()
+def _by_cells(mean: list[float], spread: list[float], end: float) -> Vector:
+    """Integrate from 0 up to `end`, by cells; but for a factor of sqrt(2 pi)."""
+    # One at its deviation or below is nearer than that to the first border, or to any other.
+    wanted = [
+        (border, s)
+        for m, s in zip(mean, spread, strict=True)
+        for unit in BORDERS
+        if (border := m + unit * s) > s
+    ]
+    wanted.sort()
     last, borders = 0.0, [0.0]
-    for border, least in zip(wanted[order].tolist(), near[order].tolist(), strict=True):
+    for border, least in wanted:
         if border - last > least:
             borders.append(border)
             last = border
-    end = float(wanted[order[-1]])
     borders += [end] * (-len(borders) % CELLS_UP + 1)
-    return densities(*nodes(np.array(borders)), mean, deviation)
+    return densities(*nodes(np.array(borders)), np.array(mean), np.array(spread))
 
 
 def nodes(borders: Vector) -> tuple[Vector, Vector]:
     """Return points and weights between rising borders, the last dimension of each."""
-    width = (borders[..., 1:] - borders[..., :-1])[..., None]
-    points = width * NODES
-    points += borders[..., :-1, None]
+    below = borders[..., :-1, None]
+    width = borders[..., 1:, None] - below
     shape = (*borders.shape[:-1], -1)
-    return points.reshape(shape), (width * NODE_WEIGHTS).reshape(shape)
+    return (width * NODES + below).reshape(shape), (width * NODE_WEIGHTS).reshape(shape)
 
 
 def _with_certain(mean: Vector, deviation: Vector) -> Vector:
@@ -175,7 +176,8 @@ def _with_certain(mean: Vector, deviation: Vector) -> Vector:
     none_above = float(ndtr((limit - open_mean) / open_deviation).prod())
     result[at_limit] = none_above / int(at_limit.sum())
     if none_above < 1.0 and open_mean.size:
-        density = _by_cells(open_mean - limit, open_deviation)
+        end = float((open_mean - limit + ABOVE * open_deviation).max())
+        density = _by_cells((open_mean - limit).tolist(), open_deviation.tolist(), end)
         total = float(density.sum())
         if total > 0.0:
             result[~certain] = density * ((1.0 - none_above) / total)
