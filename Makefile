@@ -13,11 +13,12 @@ PYTHON ?= $(shell for name in python3.11 python3; do \
 	"$$name" -c '' >/dev/null 2>&1 && { echo "$$name"; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-flink test check bench regret campaign-flink campaign-drift schemas clean
+.PHONY: help setup demo demo-aws demo-flink test check bench regret campaign-flink campaign-drift schemas clean
 
 help:  ## this list
 	@echo 'make setup    build .venv and fetch the models and recordings     next: make demo'
 	@echo 'make demo     run the loop on recorded visitors, then report      next: the commands it prints'
+	@echo 'make demo-aws  the same by way of S3, SQS, Kinesis, Rekognition, DynamoDB   next: docs/aws.md'
 	@echo 'make demo-flink  the same on a Kafka and a Flink started for it   next: docs/deploy.md'
 	@echo 'make test     run the whole test suite                            next: make check'
 	@echo 'make check    ruff, format, mypy and tests: exactly what CI runs  next: git commit'
@@ -43,7 +44,7 @@ help:  ## this list
 	@touch $@
 
 .venv/fetched.stamp: .venv/installed.stamp
-	$(BIN)/pho doctor --fetch --fetch-kafka
+	$(BIN)/pho doctor --fetch --fetch-kafka --fetch-pages
 	@touch $@
 
 setup: .venv/fetched.stamp
@@ -51,6 +52,9 @@ setup: .venv/fetched.stamp
 
 demo: .venv/fetched.stamp
 	$(BIN)/pho demo --data build/demo-$$(date +%Y%m%d-%H%M%S)-$$$$
+
+demo-aws: .venv/fetched.stamp
+	$(BIN)/pho demo-aws --data build/demo-aws-$$(date +%Y%m%d-%H%M%S)-$$$$
 
 # PyFlink and Beam exclude what the other one and the core want (docs/decisions), so each has an
 # environment of its own. A Java, Kafka and Flink's connector are fetched where they are missing.

@@ -79,6 +79,7 @@ setup(
         "engines": ["flink/java/pho/*.java"],
         "schemas": ["avro/*.avsc"],
         "serving": ["*.toml"],
+        "serving.gateway": ["pages/*/*"],
     },
     install_requires=list(CORE),
     extras_require=EXTRAS,

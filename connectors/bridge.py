@@ -1,4 +1,4 @@
-"""The bridge: copies an embedded log, or an archive, into topics on Kafka; log times are kept.
+"""The bridge: copies an embedded log, an archive or Kinesis into topics on Kafka, times kept.
 
 Each record carries its place in the source as a header. A bridge that starts looks at the newest
 record of each partition and goes on behind it there: however often it was killed, each partition
@@ -16,12 +16,18 @@ from connectors.kafka_log import TICKED_STREAMS
 from connectors.logs import Row
 from connectors.reading_back import newest_of
 from connectors.registry import RegistryFormat
+from pipelines.topology import TICK_INTERVAL_MS
+from schemas.codec import encode
 from schemas.errors import LogUnavailable, UsageError
+from schemas.operations import Tick
 from schemas.streams import STREAMS
 
 POSITION = "pho-position"
 """The header: stream, partition and position of the record in its source."""
 TICKS = "ticks"
+TICKER = "bridge"
+NO_PLACE = b"-"
+"""In the header of a Tick before which nothing was copied to its partition."""
 BATCH_RECORDS = 20_000
 BATCH_BYTES = 8_000_000
 # A bridge killed a moment ago may have requests on their way that its broker has not written yet.
@@ -39,6 +45,8 @@ class Bridge:
         What is copied. Ticks go with the event streams among them, to each of their partitions.
     registry : RegistryFormat or None
         The copies are in its format; None: bytes are copied as they are.
+    source_forgets : bool
+        True: the source deletes what is old, so its first row may lie behind what was copied.
 
     Raises
     ------
@@ -53,8 +61,11 @@ class Bridge:
         client: KafkaClient,
         streams: Sequence[str],
         registry: RegistryFormat | None = None,
+        *,
+        source_forgets: bool = False,
     ) -> None:
         self.copied = 0
+        self._source_forgets = source_forgets
         self._registry = registry
         self._client = client
         self._streams = tuple(stream for stream in streams if stream != TICKS)
@@ -71,9 +82,12 @@ class Bridge:
             for number in range(self._counts[self._topics[stream]])
         ]
         self._next: dict[Place, int] = {}
+        # Of each partition that holds something: log time and header of its newest record.
+        self._newest: dict[Place, tuple[int, bytes]] = {}
         # Of a partition that holds something: the header of its newest record, until the source
         # comes to that record.
         self._sought: dict[Place, bytes] = {}
+        self._moved_ms = 0
         self._find_places()
 
     @property
@@ -115,6 +129,8 @@ class Bridge:
             Names one of them.
         """
         for (topic, number), header in self._sought.items():
+            if self._source_forgets:
+                continue  # it may have been the last that was forgotten
             problem = f"{topic}[{number}] ends with {header.decode()!r}, which the source lacks"
             cure = "It was filled from another log: use another prefix, or the log it came from"
             raise UsageError(problem, cure)
@@ -123,18 +139,65 @@ class Bridge:
         """Yield the copies of a row that its partitions do not hold yet."""
         header = f"{row.stream}/{row.partition}/{row.position}".encode()
         key = row.key.encode()
+        self._moved_ms = max(self._moved_ms, row.log_time_ms)
         for topic, number in self._places(row, key):
             if self._sought:
                 sought = self._sought.get((topic, number))
                 if sought is not None:
                     if sought == header:
                         del self._sought[topic, number]
+                    elif self._is_behind(row, (topic, number)):
+                        del self._sought[topic, number]
+                        yield self._copied(row, (topic, number), key, header)
                     continue
-            headers = ((POSITION, header),)
-            value = row.value
-            if self._registry is not None:
-                value = self._registry.to_wire(topic, value)
-            yield Outgoing(topic, key, value, row.log_time_ms, number, headers)
+            yield self._copied(row, (topic, number), key, header)
+
+    def _is_behind(self, row: Row, place: Place) -> bool:
+        """Whether a source that forgets had forgotten the record that is sought, before this row.
+
+        Rows come in the order of their times, and so were copied: what is younger than the newest
+        record here was not.
+        """
+        return self._source_forgets and row.log_time_ms > self._newest[place][0]
+
+    def _copied(self, row: Row, place: Place, key: bytes, header: bytes) -> Outgoing:
+        # Times that a source only knows roughly must not go back here.
+        newest_ms = self._newest.get(place, (0, b""))[0]
+        return self._outgoing(place, key, row.value, max(row.log_time_ms, newest_ms), header)
+
+    def _outgoing(
+        self, place: Place, key: bytes, value: bytes, log_time_ms: int, header: bytes
+    ) -> Outgoing:
+        topic, number = place
+        if self._registry is not None:
+            value = self._registry.to_wire(topic, value)
+        self._newest[place] = (log_time_ms, header)
+        return Outgoing(topic, key, value, log_time_ms, number, ((POSITION, header),))
+
+    def tick(self, at_ms: int, tail_ms: int) -> None:
+        """Append a Tick to each event partition that stood still, for a source that has none.
+
+        It carries the place of the record before it, so that a new bridge still finds that. Nothing
+        may come later that is older than it.
+
+        Parameters
+        ----------
+        at_ms : int
+            Everything of the source before this log time was copied, ms.
+        tail_ms : int
+            Ticks end so long after the newest record that is none, ms.
+        """
+        if at_ms - self._moved_ms > tail_ms or (self._sought and not self._source_forgets):
+            return
+        tick = encode(Tick(at_ms, TICKER))
+        self._write(
+            [
+                self._outgoing(place, TICKER.encode(), tick, at_ms, header)
+                for place in self._ticked
+                for newest_ms, header in (self._newest.get(place, (0, NO_PLACE)),)
+                if at_ms - newest_ms >= TICK_INTERVAL_MS
+            ]
+        )
 
     def _places(self, row: Row, key: bytes) -> Collection[Place]:
         if row.stream == TICKS:
@@ -186,10 +249,12 @@ class Bridge:
                 raise UsageError(problem, cure)
             if place in newest:
                 header = dict(newest[place].headers).get(POSITION)
+                self._newest[place] = (newest[place].timestamp_ms, header or NO_PLACE)
                 if header is None:
                     problem = f"{topic}[{number}] holds records that no bridge wrote"
                     raise UsageError(problem, "Bridge into topics of another prefix")
-                self._sought[place] = header
+                if header != NO_PLACE:
+                    self._sought[place] = header
 
 
 @lru_cache(maxsize=100_000)

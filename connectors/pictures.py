@@ -13,8 +13,9 @@ import secrets
 import stat
 from collections.abc import Collection
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
+from pipelines.analyze import Pictures, PictureTags
 from schemas.errors import InvalidRecord, LogFull, PictureMissing, ResourceError, SettingsError
 
 ABANDONED_AFTER_MS = 10_000
@@ -28,6 +29,24 @@ _is_ours = re.compile(r"([0-9a-f]{32})(\.[0-9a-f]{16}\.part)?").fullmatch
 
 PICTURES = "pictures"
 """Name of the folder of the pictures in flight, inside a data folder."""
+
+
+class PictureStore(Pictures, Protocol):
+    """A picture store that can be looked after: a folder, or a bucket (connectors/s3_pictures)."""
+
+    def ids(self) -> list[str]:
+        """Return the ids of the pictures kept now, in alphabetical order."""
+        ...
+
+    def sweep(
+        self, now_ms: int, waiting: Collection[str], picture_ttl_ms: int = PICTURE_TTL_MS
+    ) -> tuple[str, ...]:
+        """Delete what nobody waits for and what is older than the limit; return their ids."""
+        ...
+
+    def flush(self, wait_s: float = 30.0) -> bool:
+        """Wait until what was to be deleted is; return whether it was in time."""
+        ...
 
 
 class FolderPictures:
@@ -57,7 +76,9 @@ class FolderPictures:
         except OSError as error:
             _refuse(folder, error)
 
-    def put(self, picture: bytes, picture_id: str | None = None) -> str:
+    def put(
+        self, picture: bytes, picture_id: str | None = None, tags: PictureTags | None = None
+    ) -> str:
         """Keep an encoded picture; return its id.
 
         Parameters
@@ -67,6 +88,8 @@ class FolderPictures:
         picture_id : str, optional
             32 lower-case hex digits; None: a new one, of 128 random bits. A picture that has
             this id already is replaced.
+        tags : PictureTags, optional
+            Not kept: files have nowhere to note them.
 
         Raises
         ------
@@ -187,6 +210,10 @@ class FolderPictures:
             if _is_picture_id(name):
                 swept.append(name)
         return tuple(sorted(swept))
+
+    def flush(self, wait_s: float = 30.0) -> bool:
+        """Return at once: `delete` waits by itself."""
+        return wait_s >= 0.0
 
     def _names(self) -> list[str]:
         try:

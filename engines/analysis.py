@@ -6,20 +6,29 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
-from pipelines.analyze import Analyser, Pictures, edge_seen, refusal, seen, unseen
+from pipelines.analyze import Analyser, Pictures, Seen, edge_seen, refusal, seen, unseen
 from pipelines.operators import Asynchronous, Record, Shared
 from pipelines.topology import PICTURE_TTL_MS
-from schemas.errors import AnalysisError, PictureMissing, PictureUnreadable
-from schemas.frames import FrameAnalyzed, FrameCaptured
+from schemas.errors import AnalysisError, CloudError, PictureMissing, PictureUnreadable
+from schemas.frames import FrameAnalyzed, FrameCaptured, Score
+from schemas.loops import LoopConfigured
 
 Place = tuple[int, int]
 """Partition and offset of a record in its stream."""
 
 RETRY_PAUSE_S = 0.05
 """Pause before the second call for a picture, s; it grows with each."""
+
+
+class Scorer(Protocol):
+    """Whoever is asked about a deciding picture beside its analysis, such as an endpoint."""
+
+    def score(self, frame: FrameCaptured, what: Seen, config: LoopConfigured) -> tuple[Score, ...]:
+        """Return labels to write down with what was seen; none: nothing was said in time."""
+        ...
 
 
 class FrameAnswerer:
@@ -36,6 +45,8 @@ class FrameAnswerer:
         recording played in lock-step).
     clock : callable
         Returns ms since 1970 UTC.
+    scorer : Scorer, optional
+        Is asked about pictures with a face; what it says is logged with the answer.
     """
 
     def __init__(
@@ -44,7 +55,9 @@ class FrameAnswerer:
         pictures: Pictures,
         clock: Callable[[], int],
         picture_ttl_ms: int | None = PICTURE_TTL_MS,
+        scorer: Scorer | None = None,
     ) -> None:
+        self.scorer = scorer
         self.analyser = analyser
         self.pictures = pictures
         self.clock = clock
@@ -66,7 +79,7 @@ class FrameAnswerer:
         config = shared["loops"].get(frame.loop_id) if "loops" in shared else None
         edge = edge_seen(frame)
         if edge is not None:
-            return seen(frame, edge, 0.0, config)
+            return seen(frame, self._scored(frame, edge, config), 0.0, config)
         waited_ms = self.clock() - record.log_time_ms
         if ttl_ms is not None and waited_ms > ttl_ms:
             return unseen(frame, "expired", f"It waited {waited_ms} ms in the log")
@@ -75,7 +88,20 @@ class FrameAnswerer:
             what = self.analyser.analyse(self.pictures.get(frame.picture_id or ""))
         except (PictureMissing, PictureUnreadable) as error:
             return unseen(frame, "failed", str(error))
+        except CloudError as error:  # of the picture store
+            if error.action == "retry":
+                raise AnalysisError(error.problem, error.cure) from error
+            return unseen(frame, "failed", str(error))
+        what = self._scored(frame, what, config)
         return seen(frame, what, (time.perf_counter() - started_s) * 1_000.0, config)
+
+    def _scored(self, frame: FrameCaptured, what: Seen, config: LoopConfigured | None) -> Seen:
+        if self.scorer is None or config is None:
+            return what
+        said = self.scorer.score(frame, what, config)
+        names = {score.name for score in said}
+        kept = tuple(label for label in what.labels if label.name not in names)
+        return replace(what, labels=kept + said)
 
     def gave_up(self, record: Record, error: str) -> FrameAnalyzed:
         """Answer a frame that nobody could look at."""

@@ -12,7 +12,7 @@ from connectors.embedded_erasure import Erasure, erase, finish, is_unfinished, r
 from connectors.embedded_log import EmbeddedLog
 from connectors.logs import Log, Row
 from connectors.persons import Erased, Person, find_person, told_by
-from connectors.pictures import FolderPictures
+from connectors.pictures import PictureStore
 from engines.changes import rewrite
 from engines.embedded import take_lock
 from engines.one_key import part_named
@@ -104,7 +104,7 @@ def hashes_in(log: Log) -> set[str]:
 
 
 def forget_embedded(
-    log: EmbeddedLog, asked: Asked, pictures: FolderPictures | None
+    log: EmbeddedLog, asked: Asked, pictures: PictureStore | None
 ) -> tuple[Forgotten, Person | None]:
     """Take a person out of a folder's log, at once and for good.
 
@@ -142,13 +142,14 @@ def forget_embedded(
     raise LogUnavailable(problem, "Stop the cameras that write to it, then forget once more")
 
 
-def delete_pictures(pictures: FolderPictures | None, ids: set[str]) -> int:
-    """Delete pictures in flight, where there is a folder of them; return how many were there."""
+def delete_pictures(pictures: PictureStore | None, ids: set[str]) -> int:
+    """Delete pictures in flight, where there is a store of them; return how many were there."""
     if pictures is None:
         return 0
     mine = ids.intersection(pictures.ids())
     for picture_id in mine:
         pictures.delete(picture_id)
+    pictures.flush()
     return len(mine)
 
 

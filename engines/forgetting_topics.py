@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from connectors.logs import Log, Row
 from connectors.persons import AnyOf, Erased, Forgotten, Person
-from connectors.pictures import FolderPictures
+from connectors.pictures import PictureStore
 from engines.forgetting import (
     BY,
     Asked,
@@ -45,7 +45,7 @@ class TopicsLog(Log, Protocol):
 
 
 def forget_on_kafka(
-    log: TopicsLog, asked: Asked, pictures: FolderPictures | None
+    log: TopicsLog, asked: Asked, pictures: PictureStore | None
 ) -> tuple[Done, Person | None]:
     """Say that a person is forgotten, and let their loops start an epoch without them.
 

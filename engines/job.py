@@ -6,12 +6,12 @@ import time
 from typing import Protocol
 
 from connectors.embedded_log import EmbeddedLog
-from connectors.logs import Log
-from connectors.pictures import FolderPictures
+from connectors.logs import Clock, Log
+from connectors.pictures import PictureStore
 from engines.embedded import EmbeddedEngine
 from pipelines.topology import PICTURE_TTL_MS, TICK_INTERVAL_MS, tick_tail_ms
 from schemas.codec import decode
-from schemas.errors import RecordError
+from schemas.errors import CloudError, RecordError
 from schemas.frames import FrameCaptured
 from schemas.loops import LoopConfigured
 from schemas.operations import Tick
@@ -108,7 +108,7 @@ class Job:
     ----------
     engine : EmbeddedEngine
         The engine.
-    pictures : FolderPictures
+    pictures : PictureStore
         The pictures in flight, swept now and then.
     loops : tuple of LoopConfigured
         The loops; the longest of them says how long Ticks go on.
@@ -117,13 +117,15 @@ class Job:
     def __init__(
         self,
         engine: EmbeddedEngine,
-        pictures: FolderPictures,
+        pictures: PictureStore,
         loops: tuple[LoopConfigured, ...],
     ) -> None:
         self.engine = engine
         self.pictures = pictures
         self.tail_ms = max(tick_tail_ms(loop.rules) for loop in loops)
         self.swept = 0
+        self.clock: Clock = engine.log.clock
+        """What pictures age by."""
         self._next_sweep_s = 0.0
         self._next_tick_s = 0.0
 
@@ -150,6 +152,14 @@ class Job:
 
     def sweep(self) -> None:
         """Remove pictures that nobody will ask for."""
+        try:
+            self._sweep()
+        except CloudError as error:
+            if error.action != "retry":
+                raise
+            # A bucket that is slow for ten minutes must not end the job: the next sweep tries.
+
+    def _sweep(self) -> None:
         waiting = set()
         # The log is read for whole pictures only; a half-written one, which a killed kiosk left,
         # has no frame.
@@ -157,5 +167,5 @@ class Job:
             frame: FrameCaptured = record.value
             if frame.picture_id:
                 waiting.add(frame.picture_id)
-        swept = self.pictures.sweep(self.engine.log.clock(), waiting, PICTURE_TTL_MS)
+        swept = self.pictures.sweep(self.clock(), waiting, PICTURE_TTL_MS)
         self.swept += len(swept)

@@ -30,6 +30,20 @@ class Seen:
     """Width of the picture, pixels; 0: not told."""
     height: int = 0
     """Height of the picture, pixels; 0: not told."""
+    fallback_of: str | None = None
+    """The analyser that should have looked, where this one stood in for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PictureTags:
+    """What a picture store may note beside a picture; nothing of it says who is on it."""
+
+    session: str
+    """The visit's id."""
+    sequence: int
+    """Place among the frames of its visit, from 0."""
+    phase: str
+    """``pre`` or ``post``."""
 
 
 class Analyser(Protocol):
@@ -61,7 +75,9 @@ class Analyser(Protocol):
 class Pictures(Protocol):
     """Whoever keeps the pictures between camera and analysis, and no longer."""
 
-    def put(self, picture: bytes, picture_id: str | None = None) -> str:
+    def put(
+        self, picture: bytes, picture_id: str | None = None, tags: PictureTags | None = None
+    ) -> str:
         """Keep an encoded picture; return its opaque id (32 hex digits)."""
         ...
 
@@ -166,6 +182,7 @@ def answer(
         error=error,
         faces=what.faces,
         labels=what.labels,
+        fallback_of=what.fallback_of,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from policies import (
     apprentice,
+    endpoint,
     epsilon_greedy,
     fixed,
     linucb,
@@ -29,7 +30,8 @@ ALGORITHMS = {
     "thompson": thompson.ALGORITHM,
     "uniform": uniform.ALGORITHM,
 }
-"""PHO's own algorithms by name; ``river:MODULE.CLASS`` names one of River's."""
+"""PHO's own algorithms by name; ``river:MODULE.CLASS`` names one of River's, and
+``endpoint:ALGORITHM`` a model elsewhere with one of these behind it."""
 
 _EARLIER = "Take an earlier snapshot, or replay the outcomes"
 
@@ -47,6 +49,8 @@ def algorithm(name: str) -> Algorithm:
     if name.startswith(river_guest.PREFIX):
         river_guest.check_name(name)
         return river_guest.ALGORITHM
+    if name.startswith(endpoint.PREFIX) and not name.startswith(endpoint.PREFIX * 2):
+        return endpoint.hosted(algorithm(name.removeprefix(endpoint.PREFIX)))
     problem = f"there is no policy algorithm {name!r}"
     known = ", ".join(sorted(ALGORITHMS))
     raise SettingsError(problem, f"Use {known}, or river:linear_model.BayesianLinearRegression")

@@ -187,6 +187,43 @@ class VisitTracker:
         due = tuple(at_ms + delay for delay in self.settings.post_delays_ms)
         return replace(state, greeted=True, due_ms=due)
 
+    def resumed(
+        self,
+        state: Tracking,
+        at_ms: int,
+        started_at_ms: int,
+        pictures: int,
+        shown_at_ms: int | None,
+    ) -> Tracking:
+        """Go on with a visit that another tracker began; its face is the nearest seen next.
+
+        Parameters
+        ----------
+        state : Tracking
+            Of this tracker; whatever ran in it must be over.
+        at_ms : int
+            Now, ms since 1970 UTC.
+        started_at_ms : int
+            When the first picture of the visit was taken, ms.
+        pictures : int
+            Pictures taken so far.
+        shown_at_ms : int or None
+            When the greeting was shown, ms; None: not yet.
+        """
+        now_ms = max(at_ms, state.at_ms)
+        delays = self.settings.post_delays_ms[max(0, pictures - 1) :]
+        due = () if shown_at_ms is None else tuple(shown_at_ms + delay for delay in delays)
+        return Tracking(
+            stage="present",
+            at_ms=now_ms,
+            visits=state.visits + 1,
+            seen_at_ms=now_ms,
+            started_at_ms=started_at_ms,
+            pictures=pictures,
+            greeted=shown_at_ms is not None,
+            due_ms=due,
+        )
+
     def close(
         self, state: Tracking, at_ms: int, reason: EndReason
     ) -> tuple[Tracking, tuple[Event, ...]]:
@@ -198,8 +235,11 @@ class VisitTracker:
     def _followed(self, state: Tracking, last_ms: int, faces: Faces) -> Box | None:
         """Return the followed person's face in this picture, None when it is not there."""
         last = state.box
-        if last is None or state.at_ms - last_ms >= self.settings.blind_ms:
+        if state.stage == "nobody" or state.at_ms - last_ms >= self.settings.blind_ms:
             return None
+        if last is None:
+            # Taken over from another tracker, which alone knew where the face was.
+            return max(self._near(faces), key=lambda box: box.area, default=None)
         near = [
             (overlap(last, box), box)
             for box, _ in faces

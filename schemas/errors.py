@@ -18,15 +18,23 @@
         ├── LogUnavailable      the log cannot be read or written
         ├── LogFull             no room left on the device
         ├── EngineBusy          another process already runs the job on this folder
+        ├── TablesUnavailable   the tables for analysts cannot be read or written
+        │   └── TablesDown      their server is away, or there is no room: worth another try
         ├── CameraError         the camera cannot be opened, or went away
         ├── ModelError          a model or recording is missing or altered
-        └── AnalysisError       the analyser gave no answer
+        ├── AnalysisError       the analyser gave no answer
+        └── CloudError          a service of AWS gave no usable answer; `action` says what now
 
 All constructor arguments go to ``super().__init__`` and ``__str__`` makes the text, so that an
 error crosses a process boundary whole.
 """
 
 from __future__ import annotations
+
+from typing import Literal
+
+CloudAction = Literal["retry", "dead_letter", "stop"]
+"""What an error of a cloud service means: ask again, put this one aside, or change something."""
 
 
 class PhoError(Exception):
@@ -115,6 +123,14 @@ class EngineBusy(ResourceError):
     """Another process already runs the job on this folder."""
 
 
+class TablesUnavailable(ResourceError):
+    """The tables cannot be read or written; nothing is half written, the log still has it all."""
+
+
+class TablesDown(TablesUnavailable):
+    """The tables' server is away, or has no room: whoever follows the log tries again."""
+
+
 class CameraError(ResourceError):
     """The camera cannot be opened, or went away while running."""
 
@@ -125,3 +141,25 @@ class ModelError(ResourceError):
 
 class AnalysisError(ResourceError):
     """The analyser gave no answer; retried, then the frame is answered ``failed``."""
+
+
+class CloudError(ResourceError):
+    """A service of AWS gave no usable answer.
+
+    Parameters
+    ----------
+    problem, cure : str
+        As for every error.
+    action : {'retry', 'dead_letter', 'stop'}
+        Whether the same call may succeed later, never will, or not before something is changed.
+    code : str
+        The service's name of the error.
+    """
+
+    def __init__(
+        self, problem: str, cure: str = "", action: CloudAction = "stop", code: str = ""
+    ) -> None:
+        super().__init__(problem, cure)
+        self.args = (problem, cure, action, code)
+        self.action = action
+        self.code = code

@@ -13,16 +13,17 @@ from rich.markup import escape
 from connectors.clocks import WallClock
 from connectors.face_models import FaceFinder
 from connectors.logs import Log, Row
-from connectors.pictures import PICTURES, FolderPictures
 from engines.job import StopFlag
 from producers.cameras import CameraSettings, Time, open_camera
-from producers.kiosk import Kiosk, KioskCounters, KioskSettings, Places
+from producers.kiosk import Kiosk, KioskSettings, Places
+from producers.looks import KioskCounters
 from producers.recorded import RecordedVisitors, VisitorsCamera
 from producers.tracker import VisitTracker
 from schemas.codec import decode
 from schemas.decisions import EndReason, GreetingIssued
 from schemas.errors import CameraError, LogFull, LogUnavailable, PhoError, RecordError
 from serving.demo import tracker_settings
+from serving.kinesis_opening import is_on_kinesis, wait_for_kinesis
 from serving.opening import (
     connect_kafka,
     hasty,
@@ -30,6 +31,7 @@ from serving.opening import (
     registry_format,
     wait_for_topics,
 )
+from serving.services import open_pictures
 from serving.settings import Settings
 
 _GREETING_POLL_S = 0.02
@@ -64,7 +66,7 @@ class TerminalKiosk:
         self._waiting: deque[Row] = deque()
         self._react: Callable[[str, int], None] | None = None
         prefix = secrets.token_hex(4)
-        pictures = FolderPictures(settings.data / PICTURES)
+        pictures = open_pictures(settings)
         kiosk = settings.kiosk
         self.kiosk = Kiosk(
             KioskSettings(
@@ -213,6 +215,8 @@ def _open_log(settings: Settings, stop: StopFlag, say: Say) -> Log | None:
     """Open the log, waiting for its broker; None: told to stop before one answered."""
     if not settings.log.address:
         return open_log(settings, must_exist=False)
+    if is_on_kinesis(settings):
+        return wait_for_kinesis(settings, stop, lambda s: say(escape(s)))
     # A visitor does not stand there for two minutes: the next shot tries again sooner.
     settings = hasty(settings)
     if not wait_for_topics(settings, _TOPICS, "LogAppendTime", stop, lambda s: say(escape(s))):

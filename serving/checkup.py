@@ -11,11 +11,18 @@ from connectors.assets import ASSETS, asset_cache, fetch_assets, missing_assets
 from connectors.embedded_log import FILE_NAME, EmbeddedLog
 from connectors.jars import JAR_SETS, fetch_jars
 from connectors.java import fetch_java, java_command
+from connectors.page_assets import (
+    PAGES_CURE,
+    fetch_page_assets,
+    missing_page_assets,
+    page_folder,
+)
 from connectors.pictures import PICTURES, FolderPictures
 from schemas.errors import PhoError
-from serving import kafka_checkup
+from serving import kafka_checkup, kinesis_checkup
 from serving.console import VISION_CURE, err, vision_is_installed
 from serving.findings import Finding, ledger_finding
+from serving.kinesis_opening import is_on_kinesis
 from serving.ledger import read_ledger
 from serving.settings import Settings
 
@@ -57,10 +64,53 @@ def fetch_kafka(settings: Settings, *, quiet: bool) -> None:
         fetch_jars(name, settings.cache)
 
 
+def fetch_pages(settings: Settings, *, quiet: bool) -> None:
+    """Fetch what the pages need from npm, where it is missing.
+
+    Raises
+    ------
+    ResourceError
+        No npm registry can be reached, or it gave something else.
+    """
+
+    def progress(package: str, done: int, total: int) -> None:
+        if not quiet and package:
+            err.print(f"fetching {package} ({done + 1} of {total})", highlight=False)
+
+    fetch_page_assets(settings.cache, progress)
+
+
+def fetch_aws(settings: Settings, *, quiet: bool) -> None:
+    """Fetch the local Kinesis of demonstrations and tests, where it is missing.
+
+    Raises
+    ------
+    ResourceError
+        No npm, no registry, or it gave something else.
+    """
+    from connectors.local_kinesis import fetch_local_kinesis
+
+    def progress(package: str, _done: int, _total: int) -> None:
+        if not quiet and package:
+            err.print(f"fetching {package}", highlight=False)
+
+    fetch_local_kinesis(settings.cache, progress)
+
+
 def examine(settings: Settings) -> list[Finding]:
     """Look at everything PHO needs; on Kafka one Tick is appended, to measure the clocks."""
-    log = kafka_checkup.examine(settings) if settings.log.address else _log(settings)
-    return [_python(), _models(settings), _cameras(settings), _room(settings), *log]
+    if is_on_kinesis(settings):
+        log = kinesis_checkup.examine(settings)
+    else:
+        log = kafka_checkup.examine(settings) if settings.log.address else _log(settings)
+    return [
+        _python(),
+        _models(settings),
+        _pages(settings),
+        _cameras(settings),
+        _room(settings),
+        *log,
+    ]
 
 
 def _python() -> Finding:
@@ -74,6 +124,16 @@ def _models(settings: Settings) -> Finding:
         text = f"{', '.join(missing)} missing or altered in {folder}"
         return Finding("models", "missing", text, "pho doctor --fetch")
     return Finding("models", "ok", f"{len(ASSETS)} files in {folder}, each the pinned one")
+
+
+def _pages(settings: Settings) -> Finding:
+    missing = missing_page_assets(settings.cache)
+    folder = page_folder(settings.cache)
+    if missing:
+        # The kiosk page does without, and the job knows no pages: nothing is broken.
+        text = f"{len(missing)} files of charts and edge analysis not in {folder}"
+        return Finding("pages", "ok", text, PAGES_CURE)
+    return Finding("pages", "ok", f"charts and edge analysis in {folder}")
 
 
 def _cameras(settings: Settings) -> Finding:

@@ -11,18 +11,23 @@ from rich.markup import escape
 
 from schemas.errors import PhoError
 from serving import (
+    aws_commands,
     evaluate_commands,
     export_commands,
     forget_commands,
     history_commands,
     kafka_commands,
+    keys_commands,
     look_commands,
     play_commands,
     policy_commands,
     replay_commands,
     simulate_commands,
     submit_commands,
+    tables_commands,
     topic_commands,
+    up_commands,
+    uploads_commands,
     watch_commands,
 )
 from serving.console import err
@@ -39,7 +44,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+up_commands.register(app)
 play_commands.register(app)
+aws_commands.register(app)
 look_commands.register(app)
 replay_commands.register(app)
 evaluate_commands.register(app)
@@ -51,6 +58,9 @@ kafka_commands.register(app)
 submit_commands.register(app)
 history_commands.register(app)
 forget_commands.register(app)
+tables_commands.register(app)
+uploads_commands.register(app)
+keys_commands.register(app)
 simulate_commands.register(app)
 
 

@@ -28,7 +28,9 @@ Data = Annotated[
 LogAddress = Annotated[
     str | None,
     typer.Option(
-        "--log", help="A log on Kafka: kafka://HOST:PORT/PREFIX.", show_default="in the folder"
+        "--log",
+        help="A log on Kafka or Kinesis: kafka://HOST:PORT/PREFIX, kinesis://REGION/PREFIX.",
+        show_default="in the folder",
     ),
 ]
 Config = Annotated[Path | None, typer.Option("--config", help="Settings file instead of pho.toml.")]

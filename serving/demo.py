@@ -12,10 +12,11 @@ from connectors.clocks import SetClock
 from connectors.embedded_log import EmbeddedLog
 from connectors.face_models import FaceFinder
 from connectors.local_analyser import LocalAnalyser
-from connectors.pictures import PICTURES, FolderPictures
+from connectors.pictures import PICTURES, FolderPictures, PictureStore
 from engines.analysis import FrameAnswerer
 from engines.embedded import EmbeddedEngine
 from engines.job import configure
+from pipelines.analyze import Analyser
 from pipelines.topology import greeting_loop, tick_tail_ms
 from producers.cameras import CameraSettings, Shot, Time, open_camera
 from producers.kiosk import Kiosk, KioskSettings, Places
@@ -73,7 +74,7 @@ class Demo:
             settings.data, self.clock, settings.log.synchronous, crash_steps(settings.crash_at)
         )
         self._refuse_other_play()
-        self.pictures = FolderPictures(settings.data / PICTURES)
+        self.pictures = self._make_pictures()
         self.loop = settings.loop(settings.kiosk.loop)
 
     @property
@@ -93,13 +94,13 @@ class Demo:
         settings = self.settings
         finder = FaceFinder("short_range", settings.cache)
         answerer = FrameAnswerer(
-            LocalAnalyser(settings.cache), self.pictures, self.clock, picture_ttl_ms=None
+            self._make_analyser(), self.pictures, self.clock, picture_ttl_ms=None
         )
         flow = greeting_loop(concurrency=1)
         engine = EmbeddedEngine(self.log, flow, answerer, limited=False)
         try:
             tail_ms = tick_tail_ms(self.loop.rules)
-            step = LockStep(self.log, self.clock, engine, tail_ms, self.pictures)
+            step = self._make_step(engine, tail_ms)
             self._configure(step)
             if self.play.source == "recorded":
                 self._play_visitors(step, finder, progress)
@@ -109,12 +110,24 @@ class Demo:
             # Nothing waits any more: what lies here was half written when a demo was killed, and
             # counted from the year 1970 everything is old. A whole picture would be the loop's
             # own fault; it goes too, but is told.
+            self.pictures.flush()
             left = self.pictures.sweep(0, ())
             with self.log.transaction():
                 self.log.set_fact("demo.pictures_left", len(left))
                 self.log.set_fact("demo.finished", 1)
         finally:
             engine.close()
+
+    # What a demo elsewhere makes otherwise (serving/aws_demo.py)
+
+    def _make_pictures(self) -> PictureStore:
+        return FolderPictures(self.settings.data / PICTURES)
+
+    def _make_analyser(self) -> Analyser:
+        return LocalAnalyser(self.settings.cache)
+
+    def _make_step(self, engine: EmbeddedEngine, tail_ms: int) -> LockStep:
+        return LockStep(self.log, self.clock, engine, tail_ms, self.pictures)
 
     def _configure(self, step: LockStep) -> None:
         if not self.clock():

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from connectors.logs import Log
+from connectors.tables_schema import TABLES
 from policies.evaluation.order import InOrder
 from policies.evaluation.records import Logged, RewardRange, has_reward, logged
 from schemas.errors import InvalidRecord, UsageError
@@ -17,9 +18,12 @@ from schemas.loops import LoopConfigured
 from serving.closed_decisions import configurations, loop_named, outcomes_in_order
 from serving.console import AsJson, Config, Data, LogAddress, as_flag, out, print_json
 from serving.exporting import FORMATS, write_dsjson, write_obp, write_parquet
+from serving.exporting_tables import FORMATS as TABLE_FORMATS
+from serving.exporting_tables import chosen_tables, write_tables
 from serving.forgotten import without_erased
 from serving.opening import open_log
-from serving.settings import load
+from serving.settings import Settings, load
+from serving.tables_opening import made_anew
 
 _WRITERS = {"dsjson": write_dsjson, "obp": write_obp, "parquet": write_parquet}
 
@@ -31,7 +35,12 @@ def register(app: typer.Typer) -> None:
 
 def export(
     to: Annotated[Path, typer.Option("--out", help="The file to write.")],
-    form: Annotated[str, typer.Option("--format", help="dsjson, obp or parquet.")] = "dsjson",
+    form: Annotated[
+        str, typer.Option("--format", help="dsjson, obp or parquet; with --table csv or parquet.")
+    ] = "dsjson",
+    table: Annotated[
+        str | None, typer.Option("--table", help="Instead: a table for analysts, or all.")
+    ] = None,
     loop: Annotated[str | None, typer.Option(help="The loop, where there are several.")] = None,
     data: Data = None,
     log: LogAddress = None,
@@ -40,8 +49,18 @@ def export(
 ) -> None:
     """Write decisions with their rewards as VowpalWabbit, obp or a table has them.
 
+    With --table a table of `pho tables`: visits, decisions, outcomes, greetings_daily,
+    policy_history; of all, --out is a folder.
+
     Example: pho export --format dsjson --out log.dsjson --data build/demo
     """
+    if table is not None:
+        settings = load(config, {"data": as_flag(data), "log.address": log})
+        _export_tables(settings, table, form, to, loop, as_json=as_json)
+        return
+    if form == "csv":
+        problem = "--format csv is for the tables"
+        raise UsageError(problem, f"Name one with --table: {', '.join(TABLES)}, or all")
     if form not in _WRITERS:
         problem = f"--format {form} is none of ours"
         raise UsageError(problem, f"Use {', '.join(FORMATS)}")
@@ -61,6 +80,32 @@ def export(
     out.print(f"{written:,} decisions of loop {chosen.loop_id} in {to}", highlight=False)
     for reason, number in left_out.items():
         out.print(f"left out: {number:,} {reason}", highlight=False)
+
+
+def _export_tables(
+    settings: Settings, name: str, form: str, to: Path, loop: str | None, *, as_json: bool
+) -> None:
+    chosen = chosen_tables(name)
+    if form not in TABLE_FORMATS:
+        problem = f"--format {form} does not take a table"
+        raise UsageError(problem, f"Use {' or '.join(TABLE_FORMATS)}")
+    if loop is not None:
+        problem = "--loop and --table contradict each other"
+        raise UsageError(problem, "The tables hold all loops: filter by their column loop_id")
+    if not to.parent.is_dir():
+        problem = f"there is no folder {to.parent}"
+        raise UsageError(problem, "Make it first, or name another with --out")
+    source = open_log(settings)
+    try:
+        with made_anew(settings, source) as tables:
+            written = write_tables(tables, chosen, form, to)
+    finally:
+        source.close()
+    if as_json:
+        print_json({"format": form, "files": {str(path): rows for path, rows in written.items()}})
+        return
+    for path, rows in written.items():
+        out.print(f"{rows:,} rows in {path}", highlight=False, soft_wrap=True)
 
 
 def records(log: Log, config: LoopConfigured, left_out: Counter[str]) -> Iterator[Logged]:

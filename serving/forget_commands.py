@@ -16,7 +16,7 @@ from connectors.embedded_log import EmbeddedLog
 from connectors.erasure_key import make_key
 from connectors.logs import Log
 from connectors.persons import AnyOf, Person, find_person
-from connectors.pictures import PICTURES, FolderPictures
+from connectors.pictures import PICTURES, PictureStore
 from engines.forgetting import Asked, Forgotten, erased_of, forget_embedded
 from engines.forgetting_topics import TopicsLog, forget_on_kafka
 from schemas.checks import check_id
@@ -24,7 +24,9 @@ from schemas.errors import InvalidRecord, UsageError
 from schemas.operations import Erasure
 from serving.console import AsJson, Config, Data, LogAddress, as_flag, err, out, print_json
 from serving.forgotten import key_path
+from serving.kinesis_opening import IN_ITS_FOLDER, refuse_kinesis
 from serving.opening import open_log
+from serving.services import open_pictures
 from serving.settings import Settings, load
 
 _KINDS = ("decision", "visit", "subject")
@@ -66,6 +68,7 @@ def forget(
     settings = load(config, {"data": as_flag(data), "log.address": log})
     text, wanted = _asked(person, subject, kind, again=again)
     archives = [ArchiveReader(folder) for folder in archive or ()]
+    refuse_kinesis(settings, "forget", IN_ITS_FOLDER)
     opened = open_log(settings)
     try:
         asked = Asked(text, wanted, make_key(key_path(settings)))
@@ -112,9 +115,11 @@ def _asked(
     return given[0], cast("Erasure | None", kind)
 
 
-def _pictures(settings: Settings) -> FolderPictures | None:
-    folder = settings.data / PICTURES
-    return FolderPictures(folder) if folder.is_dir() else None
+def _pictures(settings: Settings) -> PictureStore | None:
+    in_folder = settings.pictures.store == "folder"
+    if in_folder and not (settings.data / PICTURES).is_dir():
+        return None
+    return open_pictures(settings)
 
 
 def _in_archives(archives: list[ArchiveReader], asked: Asked) -> Person | None:
@@ -127,7 +132,7 @@ def _in_archives(archives: list[ArchiveReader], asked: Asked) -> Person | None:
 
 
 def _forget(
-    log: Log, asked: Asked, pictures: FolderPictures | None
+    log: Log, asked: Asked, pictures: PictureStore | None
 ) -> tuple[Forgotten, Person | None]:
     if isinstance(log, EmbeddedLog):
         if log.fact("demo.play", "") and not log.fact("demo.finished"):

@@ -17,6 +17,7 @@ from schemas.errors import ResourceError, UsageError
 from serving.console import AsJson, Config, Data, LogAddress, as_flag, err, out, print_json
 from serving.crashes import crash_steps
 from serving.forgotten import erased_in
+from serving.kinesis_opening import IN_ITS_FOLDER, refuse_kinesis
 from serving.opening import open_log
 from serving.settings import load
 
@@ -56,6 +57,7 @@ def archive(
     if codec not in ("deflate", "zstandard"):
         problem = f"--codec {codec} is none of ours"
         raise UsageError(problem, "Use deflate or zstandard")
+    refuse_kinesis(settings, "archive", IN_ITS_FOLDER)
     source = open_log(settings)
     steps, erased = crash_steps(settings.crash_at), erased_in(settings, source)
     archiver = Archiver(source, archive, codec, tables=tables, steps=steps, erased=erased)

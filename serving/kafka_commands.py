@@ -1,22 +1,27 @@
-"""Commands for a log on Kafka: ticks, bridge."""
+"""Commands for a log on Kafka or Kinesis: ticks, bridge."""
 
 from __future__ import annotations
 
 import time
-from contextlib import closing
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
+from connectors.bridge import Bridge
+from connectors.bridge_sources import BridgeSource
 from connectors.clocks import WallClock
-from connectors.pictures import PICTURES, FolderPictures
-from pipelines.topology import PICTURE_TTL_MS
+from connectors.pictures import PICTURES
+from engines.job import StopFlag
+from pipelines.topology import PICTURE_TTL_MS, tick_tail_ms
 from schemas.errors import PhoError
-from serving.bridging import Bridging, Target, open_source
+from serving.bridging import Bridging, Copies, open_source
 from serving.console import AsJson, Config, Data, LogAddress, as_flag, bar, err, out, print_json
+from serving.kinesis_opening import connect_kinesis, is_on_kinesis, wait_for_kinesis
 from serving.opening import connect_kafka, hasty, open_log, registry_format, wait_for_topics
+from serving.services import open_pictures
 from serving.settings import Settings, load
 from serving.stopping import stop_on_signals
 from serving.topic_commands import Streams, chosen
@@ -61,11 +66,11 @@ def ticks(
 
 def _sweep(settings: Settings) -> None:
     """Remove pictures that lived too long; which are waited for, only the job could say."""
-    folder = settings.data / PICTURES
-    if not folder.is_dir():
+    in_folder = settings.pictures.store == "folder"
+    if in_folder and not (settings.data / PICTURES).is_dir():
         return
     try:
-        pictures = FolderPictures(folder)
+        pictures = open_pictures(settings)
         pictures.sweep(WallClock()(), pictures.ids(), PICTURE_TTL_MS)
     except PhoError as error:
         _say(str(error))
@@ -76,7 +81,10 @@ def _say(line: str) -> None:
 
 
 def bridge(
-    source: Annotated[Path, typer.Option("--from", help="Folder of a log, or an archive.")],
+    source: Annotated[
+        str,
+        typer.Option("--from", help="Folder of a log or an archive, kafka://… or kinesis://…."),
+    ],
     log: LogAddress = None,
     streams: Streams = None,
     follow: Annotated[
@@ -86,25 +94,29 @@ def bridge(
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
-    """Copy a folder's log, or an archive, into topics on Kafka; log times are kept.
+    """Copy a folder's log, an archive, Kafka or Kinesis to Kafka or Kinesis; log times are kept.
 
-    Started again it goes on where it stopped: each record arrives exactly once. The topics are
-    made by `pho topics create --bridged`.
+    Started again it goes on where it stopped: each record arrives exactly once. Topics are made
+    by `pho topics create --bridged`, streams by `pho topics create`.
 
     Example: pho bridge --from shop --log kafka://localhost:9092/shop
+
+    Example: pho bridge --from kinesis://eu-central-1/shop --log kafka://localhost:9092/shop
     """
     settings = load(config, {"log.address": log})
     names = chosen(streams)
     stop = stop_on_signals(seconds)
-    opened = open_source(source, follow=follow)
     started_s = time.monotonic()
     with (
-        closing(connect_kafka(settings, "confluent")) as client,
+        ExitStack() as opened,
         bar("records", quiet=as_json) as moved,
     ):
-        if not wait_for_topics(settings, names, "CreateTime", stop, _say):
+        copied_from = opened.enter_context(closing(open_source(source, settings, follow=follow)))
+        target = _target(settings, names, copied_from, stop, opened)
+        if target is None:
             return
-        bridging = Bridging(Target(client, names, registry_format(settings)), opened, moved)
+        tail_ms = max(tick_tail_ms(loop.rules) for loop in settings.loops)
+        bridging = Bridging(target, copied_from, moved, tail_ms)
         bridging.run(stop, _say, follow=follow)
     took_s = max(time.monotonic() - started_s, 1e-3)
     told = {
@@ -121,3 +133,27 @@ def bridge(
             f"({told['copied_per_second']:,} a second)",
             highlight=False,
         )
+
+
+def _target(
+    settings: Settings,
+    names: tuple[str, ...],
+    source: BridgeSource,
+    stop: StopFlag,
+    opened: ExitStack,
+) -> Callable[[], Copies] | None:
+    """Return what makes a bridge to the log of the settings; None: stopped while it was away."""
+    if is_on_kinesis(settings):
+        if wait_for_kinesis(settings, stop, _say) is None:
+            return None
+        from connectors.kinesis_bridge import KinesisBridge
+
+        kinesis, address = connect_kinesis(settings)
+        table = settings.kinesis
+        limits = table.delivery_timeout_ms, table.reads_per_second
+        return lambda: KinesisBridge(kinesis, address, names, *limits)
+    client = opened.enter_context(closing(connect_kafka(settings, "confluent")))
+    if not wait_for_topics(settings, names, "CreateTime", stop, _say):
+        return None
+    registry = registry_format(settings)
+    return lambda: Bridge(client, names, registry, source_forgets=source.forgets)

@@ -75,6 +75,10 @@ class LockStep:
             # answer: nobody else would delete it.
             self._pictures.delete(picture_id)
 
+    def holds(self, value: Any) -> bool:
+        """Whether the log has this record already."""
+        return _id_of(value) in self._held
+
     def advance(self, at_ms: int) -> None:
         """Let time pass: Ticks as the ticker would have written them, then the new time."""
         self.settle()

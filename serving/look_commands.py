@@ -19,10 +19,11 @@ from schemas.errors import UsageError
 from schemas.streams import RECORDS
 from serving import checkup
 from serving.console import AsJson, Config, Data, LogAddress, as_flag, err, out, print_json
+from serving.findings import Finding
 from serving.forgotten import without_erased
 from serving.ledger import read_ledger
 from serving.opening import open_log
-from serving.settings import load
+from serving.settings import Settings, load
 
 _SCHEMA_FOLDER = Path("schemas") / "avro"
 
@@ -174,6 +175,21 @@ def doctor(
             help="Fetch the jars of a Kafka broker and of Flink first, and a Java if none is here.",
         ),
     ] = False,
+    fetch_aws: Annotated[
+        bool,
+        typer.Option("--fetch-aws", help="Fetch the local Kinesis of `make demo-aws` first."),
+    ] = False,
+    fetch_pages: Annotated[
+        bool,
+        typer.Option(
+            "--fetch-pages",
+            help="Fetch the chart library and the edge analysis of the pages first.",
+        ),
+    ] = False,
+    aws: Annotated[
+        bool,
+        typer.Option("--aws", help="Try every service of AWS that the settings use, and no more."),
+    ] = False,
     data: Data = None,
     log: LogAddress = None,
     config: Config = None,
@@ -190,7 +206,11 @@ def doctor(
         checkup.fetch(settings, quiet=as_json)
     if fetch_kafka:
         checkup.fetch_kafka(settings, quiet=as_json)
-    findings = checkup.examine(settings)
+    if fetch_aws:
+        checkup.fetch_aws(settings, quiet=as_json)
+    if fetch_pages:
+        checkup.fetch_pages(settings, quiet=as_json)
+    findings = _findings(settings, aws=aws)
     if as_json:
         print_json([msgspec.to_builtins(finding) for finding in findings])
     else:
@@ -205,3 +225,11 @@ def doctor(
         raise typer.Exit(1)
     if "missing" in states:
         raise typer.Exit(3)
+
+
+def _findings(settings: Settings, *, aws: bool) -> list[Finding]:
+    if not aws:
+        return checkup.examine(settings)
+    from serving import aws_checkup
+
+    return aws_checkup.examine(settings)

@@ -65,6 +65,17 @@ def missing_rates(showings: Iterable[tuple[str, bool]]) -> tuple[MissingRate, ..
     for action_id, is_missing in showings:
         shown[action_id] += 1
         missing[action_id] += is_missing
+    return missing_rates_of(shown, missing)
+
+
+def missing_rates_of(shown: Counter[str], missing: Counter[str]) -> tuple[MissingRate, ...]:
+    """Compare as `missing_rates` does, where the showings are counted already.
+
+    Parameters
+    ----------
+    shown, missing : Counter of str
+        By greeting: how often it was shown, and how many of these reactions are missing.
+    """
     all_shown, all_missing = shown.total(), missing.total()
     error = (1.0 - CONFIDENCE) / max(1, len(shown))
     z = float(ndtri(1.0 - error / 2.0))

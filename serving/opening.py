@@ -12,6 +12,7 @@ import msgspec
 from connectors.clocks import WallClock
 from connectors.embedded_log import FILE_NAME, EmbeddedLog
 from connectors.kafka_address import KafkaAddress, KafkaSecurity
+from connectors.kinesis_address import SCHEME as KINESIS
 from connectors.logs import Log
 from connectors.registry import RegistryFormat
 from engines.job import StopFlag
@@ -40,7 +41,8 @@ def open_log(settings: Settings, *, must_exist: bool = True) -> Log:
     Parameters
     ----------
     settings : Settings
-        ``log.address`` names topics on Kafka; where it is empty, the folder `data` has the log.
+        ``log.address`` names topics on Kafka, or streams on Kinesis; where it is empty, the folder
+        `data` has the log.
     must_exist : bool
         True: looking must not make a folder's log, nor wait long for a broker that is away.
         Topics are never made here.
@@ -50,8 +52,12 @@ def open_log(settings: Settings, *, must_exist: bool = True) -> Log:
     UsageError
         The folder holds no log, or the address is none.
     ResourceError
-        The client for Kafka is not installed.
+        The client for Kafka, or for Kinesis, is not installed.
     """
+    if settings.log.address.startswith(KINESIS):
+        from serving.kinesis_opening import open_kinesis_log
+
+        return open_kinesis_log(settings, hasty=must_exist)
     if settings.log.address:
         from connectors.kafka_log import KafkaLog
 
@@ -153,7 +159,7 @@ def security(settings: Settings) -> KafkaSecurity:
 
 
 def refuse_kafka(settings: Settings, command: str, cure: str) -> None:
-    """Refuse a command that only works on a folder, where the log is on Kafka.
+    """Refuse a command that only works on a folder, where the log is elsewhere.
 
     Raises
     ------

@@ -15,13 +15,10 @@ from rich.table import Table
 
 from connectors.clocks import WallClock
 from connectors.embedded_log import EmbeddedLog
-from connectors.pictures import PICTURES, FolderPictures
-from engines.analysis import FrameAnswerer
 from engines.embedded import EmbeddedEngine
 from engines.job import Job, configure
 from pipelines.analyze import Analyser
-from pipelines.topology import greeting_loop
-from schemas.errors import PictureError, UsageError
+from schemas.errors import AnalysisError, PictureError, UsageError
 from serving.console import (
     AsJson,
     Config,
@@ -35,8 +32,16 @@ from serving.console import (
     require_vision,
 )
 from serving.crashes import crash_steps
+from serving.kinesis_opening import is_on_kinesis
 from serving.opening import refuse_kafka
 from serving.report import document, read_report, show
+from serving.services import (
+    close_answerer,
+    make_analyser,
+    make_answerer,
+    make_flow,
+    open_pictures,
+)
 from serving.settings import Settings, load
 from serving.stopping import stop_on_signals
 from serving.watch_commands import watching_beside
@@ -145,21 +150,30 @@ def run(
     """Run the streaming job on this machine until it is stopped.
 
     Example: pho run --data shop
+
+    Example: pho run --data shop --log kinesis://eu-central-1/shop
     """
     settings = load(config, {"data": as_flag(data), "log.address": log})
-    refuse_kafka(settings, "run", f"On Kafka Flink runs the job: pho submit --log {log or '...'}")
-    require_vision()
-    from connectors.local_analyser import LocalAnalyser
-
+    if not is_on_kinesis(settings):
+        cure = f"On Kafka Flink runs the job: pho submit --log {log or '...'}"
+        refuse_kafka(settings, "run", cure)
+    if settings.analysis.analyser == "local":
+        require_vision()
     # Before anything is said: whoever reads that the job runs may end it at once.
     stop = stop_on_signals(seconds)
+    if is_on_kinesis(settings):
+        from serving.kinesis_running import in_its_folder, run_on_kinesis
+
+        # The watcher reads the job's own file, where the alarms it raises are sent on from.
+        with watching_beside(in_its_folder(settings), stop) if watch else nullcontext():
+            run_on_kinesis(settings, stop, lambda line: err.print(escape(line), highlight=False))
+        err.print("stopped; what was in flight is asked again at the next start")
+        return
     steps = crash_steps(settings.crash_at)
     file = EmbeddedLog(settings.data, WallClock(), settings.log.synchronous, steps)
-    pictures = FolderPictures(settings.data / PICTURES)
-    analysis = settings.analysis
-    flow = greeting_loop(analysis.concurrency, analysis.time_limit_ms, analysis.tries)
-    answerer = FrameAnswerer(LocalAnalyser(settings.cache), pictures, file.clock)
-    engine = EmbeddedEngine(file, flow, answerer)
+    pictures = open_pictures(settings)
+    answerer = make_answerer(settings, pictures, file.clock)
+    engine = EmbeddedEngine(file, make_flow(settings), answerer)
     changed = configure(file, settings.loops)
     for loop_id in changed:
         err.print(f"loop {loop_id}: configured")
@@ -170,6 +184,7 @@ def run(
     finally:
         engine.close()
         file.close()
+        close_answerer(answerer)
     err.print("stopped; what was in flight is asked again at the next start")
 
 
@@ -232,10 +247,7 @@ def analyze(
     Example: pho analyze visitor.jpg --json
     """
     settings = load(config)
-    require_vision()
-    from connectors.local_analyser import LocalAnalyser
-
-    analyser = LocalAnalyser(settings.cache)
+    analyser = make_analyser(settings, WallClock())
     told = [_analyzed(analyser, path) for path in pictures]
     if as_json:
         print_json(told)
@@ -253,7 +265,7 @@ def _analyzed(analyser: Analyser, path: Path) -> dict[str, Any]:
         seen = analyser.analyse(path.read_bytes())
         faces = seen.faces
         status = "ok" if faces else "no_face"
-    except PictureError as refused:
+    except (PictureError, AnalysisError) as refused:
         status, error = "failed", str(refused)
     except OSError as unread:
         status, error = "failed", f"{unread.strerror}. Check the path and its permissions"

@@ -20,6 +20,7 @@ from schemas.outcomes import Evidence, PolicyDirected
 from serving.comparing import compare, show_difference
 from serving.console import AsJson, Config, Data, LogAddress, as_flag, out, print_json
 from serving.directing import chosen, directive, give, rollback, standing, version_named
+from serving.kinesis_opening import IN_ITS_FOLDER, refuse_kinesis
 from serving.opening import open_log
 from serving.settings import load
 
@@ -251,6 +252,7 @@ def explore(
 
 def _opened(loop: str | None, data: Any, log: str | None, config: Any) -> tuple[Log, Learning]:
     settings = load(config, {"data": as_flag(data), "log.address": log})
+    refuse_kinesis(settings, "policy", IN_ITS_FOLDER)
     opened = open_log(settings)
     return opened, standing(opened, loop or settings.kiosk.loop)
 

@@ -13,6 +13,7 @@ from connectors.archive import ArchiveReader
 from schemas.errors import UsageError
 from serving.console import AsJson, Config, Data, LogAddress, as_flag, err, out, print_json
 from serving.forgotten import without_erased
+from serving.kinesis_opening import IN_ITS_FOLDER, refuse_kinesis
 from serving.opening import open_log
 from serving.receipt import read_receipt
 from serving.receipt_page import page
@@ -72,6 +73,7 @@ def _history(
 ) -> History:
     if archive is None:
         settings = load(config, {"data": as_flag(data), "log.address": log})
+        refuse_kinesis(settings, "replay", IN_ITS_FOLDER)
         return without_erased(settings, open_log(settings))
     if data or log:
         problem = "--archive stands beside another log"

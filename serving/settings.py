@@ -30,6 +30,13 @@ from schemas.loops import (
     Wording,
     with_hash,
 )
+from serving.settings_aws import AwsSettings, check_aws
+from serving.settings_gateway import GatewaySettings, check_gateway
+from serving.settings_kafka import KafkaSettings, check_kafka
+from serving.settings_kinesis import KinesisSettings, check_kinesis
+from serving.settings_kiosk_page import KioskPageSettings, check_kiosk_page
+from serving.settings_services import ServiceTables, check_services, service_tables
+from serving.settings_tables import TablesSettings, check_tables
 
 FILE_NAME = "pho.toml"
 PREFIX = "PHO_"
@@ -37,8 +44,10 @@ PREFIX = "PHO_"
 # crash test ends the process.
 OUTSIDE_THE_FILE = ("PHO_CACHE", "PHO_CRASH_AT")
 # Taken from a variable as they stand: a password such as 12345 or "x" is no number and no string.
-_TEXTS = tuple(
-    ["kafka", name] for name in ("username", "password", "registry_username", "registry_password")
+_TEXTS = (
+    *(["kafka", each] for each in ("username", "password", "registry_username")),
+    ["kafka", "registry_password"],
+    ["tables", "postgres"],
 )
 
 
@@ -79,6 +88,7 @@ class AnalysisSettings(_Strict, frozen=True):
     concurrency: int
     time_limit_ms: int
     tries: int
+    analyser: Literal["local", "rekognition"]
 
 
 class LogSettings(_Strict, frozen=True):
@@ -87,30 +97,6 @@ class LogSettings(_Strict, frozen=True):
     address: str
     synchronous: Literal["FULL", "NORMAL"]
     erasure_key: str
-
-
-class KafkaSettings(_Strict, frozen=True):
-    """The table [kafka]."""
-
-    client: Literal["kafka-python", "confluent"]
-    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
-    mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
-    username: str
-    password: str
-    ca_file: str
-    certificate_file: str
-    key_file: str
-    registry: str
-    registry_username: str
-    registry_password: str
-    delivery_timeout_ms: int
-    partitions: int
-    replication: int
-    retention_days: int
-
-    def __repr__(self) -> str:
-        # A settings object stands in tracebacks and logs; the password must not.
-        return f"KafkaSettings(client={self.client!r}, protocol={self.protocol!r}, ...)"
 
 
 class FlinkSettings(_Strict, frozen=True):
@@ -151,7 +137,7 @@ class _Loop(_Strict, frozen=True):
     shadows: tuple[_Policy, ...] = ()
 
 
-class _File(_Strict, frozen=True):
+class _File(ServiceTables, frozen=True, kw_only=True):
     data: str
     kiosk: KioskSettings
     camera: CameraSettings
@@ -160,10 +146,15 @@ class _File(_Strict, frozen=True):
     log: LogSettings
     kafka: KafkaSettings
     flink: FlinkSettings
+    aws: AwsSettings
+    kinesis: KinesisSettings
+    gateway: GatewaySettings
+    kiosk_page: KioskPageSettings
+    tables: TablesSettings
     loops: dict[str, _Loop]
 
 
-class Settings(msgspec.Struct, frozen=True):
+class Settings(ServiceTables, frozen=True, kw_only=True):
     """Everything PHO was told, checked."""
 
     data: Path
@@ -182,6 +173,16 @@ class Settings(msgspec.Struct, frozen=True):
     """How Kafka is spoken to, and how topics are made."""
     flink: FlinkSettings
     """Where the jobs run."""
+    aws: AwsSettings
+    """Where AWS is."""
+    kinesis: KinesisSettings
+    """How streams on Kinesis are made and read."""
+    kiosk_page: KioskPageSettings
+    """What the kiosk page does and says."""
+    gateway: GatewaySettings
+    """Where pages and kiosks are served."""
+    tables: TablesSettings
+    """Where the tables for analysts are kept."""
     loops: tuple[LoopConfigured, ...]
     """The loops."""
     cache: Path | None = None
@@ -305,7 +306,13 @@ def _checked(file: _File, cache: Path | None, crash_at: str) -> Settings:
     _positive("analysis.concurrency", file.analysis.concurrency, 1_000)
     _positive("analysis.time_limit_ms", file.analysis.time_limit_ms, PICTURE_TTL_MS)
     _positive("analysis.tries", file.analysis.tries, 10)
-    _check_kafka(file.kafka)
+    check_kafka(file.kafka)
+    check_gateway(file.gateway)
+    check_tables(file.tables)
+    check_kiosk_page(file.kiosk_page)
+    check_aws(file.aws)
+    check_kinesis(file.kinesis)
+    check_services(file)
     _positive("flink.parallelism", file.flink.parallelism, 128)
     _positive("flink.checkpoint_interval_ms", file.flink.checkpoint_interval_ms, 3_600_000)
     loops = tuple(_loop(name, loop) for name, loop in file.loops.items())
@@ -326,6 +333,12 @@ def _checked(file: _File, cache: Path | None, crash_at: str) -> Settings:
         log=file.log,
         kafka=file.kafka,
         flink=file.flink,
+        aws=file.aws,
+        kinesis=file.kinesis,
+        **service_tables(file),
+        gateway=file.gateway,
+        kiosk_page=file.kiosk_page,
+        tables=file.tables,
         loops=loops,
         cache=cache,
         crash_at=crash_at,
@@ -353,26 +366,6 @@ def _check_place(file: _File, loops: tuple[LoopConfigured, ...]) -> None:
         problem = f"kiosk.loop is {file.kiosk.loop!r}, which is not configured"
         cure = f"There is {', '.join(names)}; or add [loops.{file.kiosk.loop}]"
         raise SettingsError(problem, cure)
-
-
-def _check_kafka(kafka: KafkaSettings) -> None:
-    """Refuse what no broker could be reached with, and topics that cannot be."""
-    _positive("kafka.delivery_timeout_ms", kafka.delivery_timeout_ms, 3_600_000)
-    _positive("kafka.partitions", kafka.partitions, 10_000)
-    _positive("kafka.retention_days", kafka.retention_days, 36_500)
-    if not 0 <= kafka.replication <= 9:
-        problem = f"kafka.replication is {kafka.replication}"
-        raise SettingsError(problem, "It must be 1 to 9, or 0: three, or as many as brokers")
-    if kafka.protocol.startswith("SASL") != bool(kafka.mechanism):
-        problem = f"kafka.protocol is {kafka.protocol!r} and kafka.mechanism {kafka.mechanism!r}"
-        cure = "SASL takes a mechanism, such as SCRAM-SHA-512; without SASL there is none"
-        raise SettingsError(problem, cure)
-    if kafka.mechanism and not (kafka.username and kafka.password):
-        problem = f"kafka.mechanism {kafka.mechanism} needs a user and a password"
-        raise SettingsError(problem, "Set kafka.username, and the variable PHO_KAFKA__PASSWORD")
-    if bool(kafka.certificate_file) != bool(kafka.key_file):
-        problem = "kafka.certificate_file and kafka.key_file belong together"
-        raise SettingsError(problem, "Give both, or neither")
 
 
 def _positive(name: str, value: float, most: float) -> None:

@@ -18,6 +18,7 @@ from schemas.errors import RecordError, UsageError
 from schemas.operations import SideRecord
 from schemas.streams import DEAD_LETTERS, SIDE_STREAMS, STREAMS
 from serving.console import AsJson, Config, Data, LogAddress, as_flag, err, out, print_json
+from serving.kinesis_opening import create_kinesis_streams, is_on_kinesis
 from serving.opening import kafka_address, open_log, security
 from serving.settings import Settings, load
 
@@ -56,13 +57,15 @@ def topics(
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the streams of a log, or the newest records of one; or make its topics on Kafka.
+    """List the streams of a log, or the newest records of one; or make its topics or streams.
 
     `pho topics create` leaves with 1 when an existing topic is not as wanted.
 
     Example: pho topics decisions --last 1 --data build/demo
 
     Example: pho topics create --log kafka://localhost:9092/shop
+
+    Example: pho topics create --log kinesis://eu-central-1/shop
     """
     settings = load(config, {"data": as_flag(data), "log.address": log})
     if stream == CREATE:
@@ -107,6 +110,12 @@ def _refuse_unknown(stream: str) -> None:
 
 
 def _create(settings: Settings, *, bridged: bool, mend: bool, as_json: bool) -> None:
+    if is_on_kinesis(settings):
+        if bridged or mend:
+            problem = "--bridged and --mend are of topics on Kafka"
+            raise UsageError(problem, "Leave them out: streams on Kinesis need neither")
+        _create_on_kinesis(settings, as_json=as_json)
+        return
     address = kafka_address(settings)
     from connectors.kafka_topics import create_topics  # needs a client for Kafka
 
@@ -139,6 +148,18 @@ def _create(settings: Settings, *, bridged: bool, mend: bool, as_json: bool) -> 
             )
     if left:
         raise typer.Exit(1)
+
+
+def _create_on_kinesis(settings: Settings, *, as_json: bool) -> None:
+    report = create_kinesis_streams(settings)
+    if as_json:
+        print_json(report)
+        return
+    out.print(f"{len(report['created'])} streams made at {settings.log.address}", highlight=False)
+    shards = sum(found["shards"] for found in report["found"])
+    modes = ", ".join(sorted({found["mode"].lower() for found in report["found"]}))
+    hours = min(found["retention_hours"] for found in report["found"])
+    out.print(f"{shards} shards in all, {modes}; records stay {hours} h", highlight=False)
 
 
 def _grouped(findings: Sequence[Finding]) -> Iterator[str]:

@@ -18,6 +18,7 @@ from schemas.checks import PPB
 from schemas.errors import PhoError, UsageError
 from schemas.operations import AlarmRaised, EstimateMade
 from serving.console import AsJson, Config, Data, LogAddress, as_flag, err, out, print_json
+from serving.kinesis_opening import IN_ITS_FOLDER, refuse_kinesis
 from serving.loop_watch import Found, Watching
 from serving.opening import open_log
 from serving.settings import Settings, load
@@ -59,6 +60,7 @@ def watch(
         problem = f"--explore {explore} is no share"
         raise UsageError(problem, "Give above 0 to 1: 0.3 spreads 30 % evenly over all actions")
     settings = load(config, {"data": as_flag(data), "log.address": log})
+    refuse_kinesis(settings, "watch", IN_ITS_FOLDER)
     opened = open_log(settings)
     floor_ppb = None if explore is None else round(explore * PPB)
     found: list[Found] = []

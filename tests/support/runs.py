@@ -27,7 +27,7 @@ Told = tuple[str, int, bytes]
 class NoPictures:
     """The store of kiosks that analyse by themselves: it holds nothing, for nothing is taken."""
 
-    def put(self, picture: bytes, picture_id: str | None = None) -> str:
+    def put(self, picture: bytes, picture_id: str | None = None, tags: Any = None) -> str:
         """Refuse: no test here takes pictures."""
         raise NotImplementedError
 

@@ -1,0 +1,144 @@
+"""A Kinesis in memory, as far as reading goes, whose shards split and merge when told."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import md5
+from typing import Any
+
+HASHES = 2**128
+
+
+@dataclass(slots=True)
+class MadeUpShard:
+    """One shard."""
+
+    number: int
+    low: int
+    high: int
+    parents: list[str]
+    closed: bool = False
+    records: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return f"shardId-{self.number:012d}"
+
+
+class MadeUpKinesis:
+    """One stream; records are numbered through, and arrive a millisecond apart."""
+
+    def __init__(self, limit: int = 3) -> None:
+        self.shards = [MadeUpShard(0, 0, HASHES - 1, [])]
+        self.limit = limit
+        self.reads = 0
+        self.expire_every = 0
+        self.throttle_every = 0
+        self._lock = threading.Lock()
+        self._written = 0
+
+    # What a test does
+
+    @property
+    def open(self) -> list[MadeUpShard]:
+        found = [shard for shard in self.shards if not shard.closed]
+        return sorted(found, key=lambda shard: shard.low)
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write a record to the shard of its key."""
+        with self._lock:
+            place = int.from_bytes(md5(key.encode(), usedforsecurity=False).digest())
+            shard = next(s for s in self.open if s.low <= place <= s.high)
+            self._written += 1
+            shard.records.append(
+                {
+                    "SequenceNumber": str(10**55 + self._written),
+                    "ApproximateArrivalTimestamp": datetime.fromtimestamp(
+                        1_000_000 + self._written / 1_000, UTC
+                    ),
+                    "Data": data,
+                    "PartitionKey": key,
+                }
+            )
+
+    def split(self, at: int) -> None:
+        """Split an open shard in two."""
+        with self._lock:
+            shard = self.open[at % len(self.open)]
+            shard.closed = True
+            middle = (shard.low + shard.high) // 2
+            for low, high in ((shard.low, middle), (middle + 1, shard.high)):
+                self.shards.append(MadeUpShard(len(self.shards), low, high, [shard.name]))
+
+    def merge(self, at: int) -> None:
+        """Merge two neighbours, where there are two."""
+        with self._lock:
+            if len(self.open) < 2:
+                return
+            at %= len(self.open) - 1
+            one, two = self.open[at : at + 2]
+            one.closed = two.closed = True
+            parents = [one.name, two.name]
+            self.shards.append(MadeUpShard(len(self.shards), one.low, two.high, parents))
+
+    # What boto3's client does
+
+    def list_shards(self, **_request: Any) -> dict[str, Any]:
+        with self._lock:
+            return {"Shards": [_told(shard) for shard in self.shards]}
+
+    def get_shard_iterator(
+        self, ShardId: str, ShardIteratorType: str, **request: Any
+    ) -> dict[str, Any]:
+        shard = self._shard(ShardId)
+        at = 0
+        if ShardIteratorType == "LATEST":
+            at = len(shard.records)
+        elif ShardIteratorType == "AFTER_SEQUENCE_NUMBER":
+            after = int(request["StartingSequenceNumber"])
+            at = sum(int(r["SequenceNumber"]) <= after for r in shard.records)
+        else:
+            assert ShardIteratorType == "TRIM_HORIZON"
+        return {"ShardIterator": f"{ShardId}:{at}"}
+
+    def get_records(self, ShardIterator: str, **_request: Any) -> dict[str, Any]:
+        from botocore.exceptions import ClientError
+
+        with self._lock:
+            self.reads += 1
+            if self.expire_every and self.reads % self.expire_every == 0:
+                raise ClientError({"Error": {"Code": "ExpiredIteratorException"}}, "GetRecords")
+            if self.throttle_every and self.reads % self.throttle_every == 0:
+                code = "ProvisionedThroughputExceededException"
+                raise ClientError({"Error": {"Code": code}}, "GetRecords")
+            name, _, place = ShardIterator.rpartition(":")
+            shard, at = self._shard(name), int(place)
+            records = shard.records[at : at + self.limit]
+            at += len(records)
+            left = len(shard.records) - at
+            told: dict[str, Any] = {"Records": records, "MillisBehindLatest": left}
+            if left or not shard.closed:
+                told["NextShardIterator"] = f"{name}:{at}"
+            else:
+                told["ChildShards"] = [
+                    {"ShardId": child.name, "ParentShards": child.parents}
+                    for child in self.shards
+                    if name in child.parents
+                ]
+            return told
+
+    def _shard(self, name: str) -> MadeUpShard:
+        return next(shard for shard in self.shards if shard.name == name)
+
+
+def _told(shard: MadeUpShard) -> dict[str, Any]:
+    told: dict[str, Any] = {"ShardId": shard.name, "SequenceNumberRange": {}}
+    for name, parent in zip(
+        ("ParentShardId", "AdjacentParentShardId"), shard.parents, strict=False
+    ):
+        told[name] = parent
+    if shard.closed:
+        told["SequenceNumberRange"]["EndingSequenceNumber"] = "1"
+    return told
