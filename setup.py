@@ -78,7 +78,7 @@ setup(
         "connectors": ["*.sha256"],
         "engines": ["flink/java/pho/*.java"],
         "schemas": ["avro/*.avsc"],
-        "serving": ["*.toml"],
+        "serving": ["*.toml", "gateway/pages/*/*"],
         "serving.gateway": ["pages/*/*"],
     },
     install_requires=list(CORE),

@@ -112,6 +112,7 @@ def main() -> int:
         "not_greeted": found.not_greeted,
         "greeted_twice": found.repeats,
         "reports_not_acknowledged": found.unacknowledged,
+        "reconnects": found.reconnects,
         "problems": found.problems[:5],
         "ledger_balanced": ledger["balanced"],
         "decisions": ledger["decisions"],

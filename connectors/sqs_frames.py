@@ -180,6 +180,7 @@ class SqsFrames:
         settings = self._settings
         note = read_note(message.get("Body", ""), settings.bucket, settings.prefix)
         taken = _Taken(message, refused=list(note.refused), tests=int(note.is_test))
+        taken.done_keys += [each.key for each in note.refused if each.key]
         try:
             for upload in note.uploads:
                 self._fetch(upload, taken)

@@ -100,8 +100,8 @@ class Tables(Protocol):
 class History(Protocol):
     """Makes policy_history of the learning log."""
 
-    def take(self, row: LogRow) -> None:
-        """Take the next row of `outcomes`."""
+    def take(self, row: LogRow, value: object) -> None:
+        """Take the next row of `outcomes`, and what it holds; None: nobody can read it."""
         ...
 
     def changed(self) -> list[Row]:

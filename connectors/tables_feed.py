@@ -218,7 +218,7 @@ class Feed:
         batch = Batch()
         learning = [self._add(batch, row) for row in rows]
         self._note_places(batch, rows)
-        self._learn(batch, [row for row in learning if row is not None])
+        self._learn(batch, [pair for pair in learning if pair is not None])
         self._steps("write.before")
         self.tables.write(batch)
         self._steps("write.after")
@@ -241,8 +241,8 @@ class Feed:
             self._erased = self._erased_of(self._erased.hashes | new)
             self._unseen = True
 
-    def _add(self, batch: Batch, row: Row) -> Row | None:
-        """Add a row to a batch; return it where policies may learn from it."""
+    def _add(self, batch: Batch, row: Row) -> tuple[Row, Any] | None:
+        """Add a row to a batch; return it, with what it holds, where policies may learn from it."""
         self.fed.records[row.stream] += 1
         if row.stream not in STREAMS:
             return None
@@ -265,7 +265,7 @@ class Feed:
                 batch.add_visit(visit_ended(value))
             case OutcomeClosed():
                 batch.outcomes.append(outcome_row(value))
-        return row if row.stream == "outcomes" else None
+        return (row, value) if row.stream == "outcomes" else None
 
     def _note_places(self, batch: Batch, rows: Iterable[Row]) -> None:
         for place, row in {self._place(row): row for row in rows}.items():
@@ -276,30 +276,29 @@ class Feed:
             )
         self._places |= batch.places
 
-    def _learn(self, batch: Batch, rows: list[Row]) -> None:
+    def _learn(self, batch: Batch, pairs: list[tuple[Row, Any]]) -> None:
         if self._unseen:
             batch.erased = self._erased
             if self._log_has_its_beginning():
                 # History as the log tells it now: what was learned from them was learned again.
                 self._history = self._make_history(None)
                 batch.whole_history = True
-                again = self._outcomes_again()
-                self._teach((row for row in again if not self._erased.speaks_of(row)), set())
+                again = (row for row in self._outcomes_again() if not self._erased.speaks_of(row))
+                self._teach(((row, _decoded(row)) for row in again), set())
                 batch.history, batch.state = self._history.changed(), self._history.pack()
                 return
-        if rows:
-            day = [row[0] for row in batch.outcomes]
-            self._teach(rows, self.tables.known_outcomes(str(each) for each in day))
+        if pairs:
+            ids = [str(row[0]) for row in batch.outcomes]
+            self._teach(pairs, self.tables.known_outcomes(ids))
             batch.history, batch.state = self._history.changed(), self._history.pack()
 
-    def _teach(self, rows: Iterable[Row], known: set[str]) -> None:
-        for row in rows:
-            value = _decoded(row)
+    def _teach(self, pairs: Iterable[tuple[Row, Any]], known: set[str]) -> None:
+        for row, value in pairs:
             if isinstance(value, OutcomeClosed):
                 if value.choice.decision_id in known:
                     continue  # a repeat teaches nothing
                 known.add(value.choice.decision_id)
-            self._history.take(row)
+            self._history.take(row, value)
 
     def _log_has_its_beginning(self) -> bool:
         if self._total_order:

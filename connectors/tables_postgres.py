@@ -230,8 +230,8 @@ def _told(dsn: str) -> dict[str, str]:
         raise SettingsError(problem, cure)
     try:
         return {name: str(value) for name, value in conninfo_to_dict(dsn).items()}
-    except psycopg.Error as error:
-        # Not repeated: it may hold a password.
+    except psycopg.Error:
         problem = "tables.postgres is no address of a Postgres"
         cure = "Write host=db dbname=shop user=pho, or postgresql://pho@db/shop"
-        raise SettingsError(problem, cure) from error
+        # Neither repeated nor chained: libpq quotes what it cannot read, which may be a password.
+        raise SettingsError(problem, cure) from None

@@ -56,6 +56,8 @@ class Refused:
     """Short and stable, for counting: ``foreign_bucket``, ``bad_key`` …"""
     error: str
     """For a person to read; says what to do."""
+    key: str = ""
+    """An object under our own prefix that nobody will take: it may show a face, so it goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ def _read(record: Any, bucket: str, prefix: str) -> Upload | Refused:
     if match is None:
         told = f"{key[:200]!r} is not {prefix}KIOSK/SESSION/SEQUENCE-PHASE.jpg"
         told += "; PHASE is pre or post, ids are letters, digits, _ and -"
-        return Refused("bad_key", told)
+        return Refused("bad_key", told, key)
     return Upload(
         key=key,
         kiosk_id=match["kiosk"],

@@ -7,7 +7,6 @@ only.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 
@@ -20,7 +19,6 @@ from pipelines.learners import Learner, Learning
 from pipelines.operators import Shared
 from policies.base import checksum_of
 from schemas.checks import PPB
-from schemas.errors import RecordError
 from schemas.outcomes import OutcomeClosed, PolicyDirected
 
 _NOTHING: Shared = {}
@@ -56,25 +54,33 @@ class PolicyHistory:
         if packed is not None:
             self._unpack(packed)
 
-    def take(self, row: Row) -> None:
-        """Take the next row of `outcomes`."""
+    def take(self, row: Row, value: object) -> None:
+        """Take the next row of `outcomes`, and what it holds; None: nobody can read it."""
+        if value is None:
+            return  # `learn` puts it aside
         memory = self._loops.setdefault(row.key, Memory())
         before = _learners(memory.state)
+        # Read once by the caller: decoding an outcome takes four times as long as learning it.
         record = RawRecord(
-            row.stream, row.key, row.log_time_ms, row.value, row.position, row.partition
+            row.stream,
+            row.key,
+            row.log_time_ms,
+            row.value,
+            row.position,
+            row.partition,
+            lambda _data: value,
         )
         for _ in self._steps.take(memory, record, _NOTHING):
             pass  # what it gives out is the job's to write
         state = memory.state
         if state is None:
             return
-        value = _value(record)
         for learner in state.learners:
             was = before.get(learner.policy_id)
             if was is not learner:
                 self._count(row, learner, was, value)
 
-    def _count(self, row: Row, learner: Learner, was: Learner | None, value: Any) -> None:
+    def _count(self, row: Row, learner: Learner, was: Learner | None, value: object) -> None:
         key = (row.key, learner.policy_id, learner.epoch, day_of(row.log_time_ms))
         day = self._days.get(key)
         if day is None:
@@ -153,10 +159,3 @@ class PolicyHistory:
 
 def _learners(state: Learning | None) -> dict[str, Learner]:
     return {} if state is None else {each.policy_id: each for each in state.learners}
-
-
-def _value(record: RawRecord) -> Any:
-    try:
-        return record.value
-    except RecordError:
-        return None

@@ -29,7 +29,8 @@ def examine(settings: Settings) -> list[Finding]:
     """Look at everything of AWS that these settings use."""
     try:
         clients = aws_clients(settings)
-        clients.client("sts")
+        # STS and S3 go without a region; whoever takes it from there fails at the next service.
+        clients.client("sts" if is_on_kinesis(settings) else "dynamodb")
     except ResourceError as error:
         return [Finding("aws", "missing", error.problem, error.cure)]
     except PhoError as error:

@@ -123,7 +123,8 @@ class CloudStep(LockStep):
         self._kinesis.append(stream, value)
         self.travelled.sent += 1
         self._cloud.between(self.travelled.sent)
-        wait_until(lambda: self._came(record_id), f"record {record_id} of {stream}", self._read)
+        what = f"record {record_id} of {stream}"
+        wait_until(lambda: self._came(record_id), what, lambda: self._read(stream))
         super().append(stream, decode(self._come.pop(record_id)))
         # Behind the record: read again after a kill, it is a repeat that the log holds.
         with self.log.transaction():
@@ -135,7 +136,8 @@ class CloudStep(LockStep):
             return None
         self.publish()
         key = (kiosk_id, visit_id)
-        wait_until(lambda: key in self._greeted, f"the greeting of {visit_id}", self._read)
+        what = f"the greeting of {visit_id}"
+        wait_until(lambda: key in self._greeted, what, lambda: self._read("greetings"))
         return self._greeted[key]
 
     def finish(self) -> None:
@@ -157,8 +159,9 @@ class CloudStep(LockStep):
     def _came(self, record_id: str) -> bool:
         return record_id in self._come
 
-    def _read(self) -> None:
-        for batch in self._source.poll(_POLL_S):
+    def _read(self, stream: str) -> None:
+        among = {place for place in self._source.reading if place[0] == stream}
+        for batch in self._source.poll(_POLL_S, among):
             for record in batch.records:
                 self._take(record.stream, record.data)
                 if record.stream == "frames":

@@ -12,6 +12,7 @@ from engines.analysis import FrameAnswerer, Scorer
 from pipelines.analyze import Analyser
 from pipelines.operators import Dataflow
 from pipelines.topology import greeting_loop
+from schemas.errors import UsageError
 from schemas.loops import LoopConfigured
 from serving.console import require_vision
 from serving.settings import Settings
@@ -147,6 +148,26 @@ def make_scorer(settings: Settings) -> Scorer | None:
         CircuitBreaker(table.failures, table.pause_s),
         table.time_limit_ms,
     )
+
+
+def refuse_on_flink(settings: Settings) -> None:
+    """Refuse to submit what the jobs on Flink would pass over in silence.
+
+    Raises
+    ------
+    UsageError
+        Names the setting.
+    """
+    told = {
+        "analysis.analyser": (settings.analysis.analyser, "local"),
+        "pictures.store": (settings.pictures.store, "folder"),
+        "endpoint.name": (settings.endpoint.name, ""),
+    }
+    for name, (value, only) in told.items():
+        if value != only:
+            problem = f"{name} is {value!r}, which the jobs on Flink do not have yet"
+            cure = f"Set it to {only!r}; or run the job with `pho run`, on a folder or on Kinesis"
+            raise UsageError(problem, cure)
 
 
 def wants_labels(loop: LoopConfigured) -> bool:

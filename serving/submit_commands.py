@@ -18,6 +18,7 @@ from engines.job import configure
 from schemas.errors import ResourceError, UsageError
 from serving.console import AsJson, Config, Data, LogAddress, as_flag, err, out, print_json
 from serving.opening import connect_kafka, kafka_address, open_log, security
+from serving.services import refuse_on_flink
 from serving.settings import Settings, load
 
 if TYPE_CHECKING:
@@ -130,6 +131,7 @@ def _require_flink() -> None:
 
 def prepared(settings: Settings) -> JobSettings:
     """Look at the log, append what changed, and return what the jobs are told."""
+    refuse_on_flink(settings)
     from connectors.kafka_log import TICKED_STREAMS
     from engines.flink.main import with_initial
     from engines.flink.settings import JobSettings

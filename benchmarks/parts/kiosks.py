@@ -40,6 +40,8 @@ class Measured:
     """Greetings of a visit that was greeted already."""
     unacknowledged: int = 0
     """Reports of what was shown that no acknowledgement came for."""
+    reconnects: int = 0
+    """Connections that broke, and were made again."""
     problems: list[str] = field(default_factory=list)
     """What the gateway complained of."""
 
@@ -89,10 +91,22 @@ class Page:
         self._greeted_ms: int | None = None
         self._present = False
         self._comes_ms = now_ms() + random.randint(*EMPTY_MS)  # noqa: S311 - no secret
-        self._reports: set[str] = set()
+        self._reports: dict[str, dict[str, Any]] = {}
+        self._resume: dict[str, Any] | None = None
+        self._visit_s: float | None = None
 
     async def run(self, until_s: float) -> None:
-        """Send looks until the monotonic clock says `until_s`."""
+        """Send looks until the monotonic clock says `until_s`; come back when the line breaks."""
+        while time.monotonic() < until_s:
+            try:
+                await self._connected(until_s)
+            except (ConnectionClosed, OSError) as error:
+                self._found.reconnects += 1
+                self._found.problems.append(str(error))
+                await asyncio.sleep(1.0)
+        self._found.unacknowledged += len(self._reports)
+
+    async def _connected(self, until_s: float) -> None:
         ticket = await asyncio.to_thread(_ticket, self._port)
         opening = connect(
             f"ws://127.0.0.1:{self._port}/kiosk/socket",
@@ -102,9 +116,12 @@ class Page:
         async with opening as socket:
             hello = {
                 **{"type": "hello", "protocol": 1, "kiosk_id": self.kiosk_id, "notice": "page"},
-                **{"language": "en", "sent_at_ms": now_ms(), "analysis": "edge", "resume": None},
+                **{"language": "en", "sent_at_ms": now_ms(), "analysis": "edge"},
+                "resume": self._resume,
             }
             await socket.send(json.dumps(hello))
+            for report in self._reports.values():
+                await socket.send(json.dumps(report))
             listening = asyncio.create_task(self._listen(socket))
             # Kiosks do not look in step.
             await asyncio.sleep(random.uniform(0.0, self._interval_s))  # noqa: S311 - no secret
@@ -113,11 +130,12 @@ class Page:
                 await self._look(socket)
                 due_s += self._interval_s
                 await asyncio.sleep(max(0.0, due_s - time.monotonic()))
+            if listening.done():
+                await listening
             await asyncio.sleep(1.0)
             await socket.send('{"type": "bye"}')
             listening.cancel()
             await asyncio.gather(listening, return_exceptions=True)
-        self._found.unacknowledged += len(self._reports)
 
     async def _look(self, socket: ClientConnection) -> None:
         at_ms = now_ms()
@@ -143,29 +161,27 @@ class Page:
             self._comes_ms = at_ms + 1_600 + random.randint(*EMPTY_MS)  # noqa: S311 - no secret
 
     async def _listen(self, socket: ClientConnection) -> None:
-        try:
-            await self._hear(socket)
-        except ConnectionClosed as closed:
-            self._found.problems.append(str(closed))
-
-    async def _hear(self, socket: ClientConnection) -> None:
         async for text in socket:
             heard_s = time.perf_counter()
             message: dict[str, Any] = json.loads(text)
             kind = message["type"]
             if kind == "seen":
                 self._seen_at_ms = message["at_ms"]
-                sent_s = self._sent_s.pop(self._seen_at_ms)
+                sent_s = self._sent_s.pop(self._seen_at_ms, heard_s)
                 self._found.answers_ms.append((heard_s - sent_s) * 1_000.0)
                 self._decided_s = sent_s
             elif kind == "visit" and message["state"] == "started":
-                # The look that was answered just now is the one that decides.
-                self._found.visits += 1
-                self._visit_s = self._decided_s
+                if self._resume is None:
+                    # The look that was answered just now is the one that decides.
+                    self._found.visits += 1
+                    self._visit_s = self._decided_s
+                self._resume = message["resume"]
+            elif kind == "visit":
+                self._resume = None
             elif kind == "greeting":
                 await self._greeted(socket, message, heard_s)
             elif kind == "shown":
-                self._reports.discard(message["decision_id"])
+                self._reports.pop(message["decision_id"], None)
             elif kind == "error":
                 self._found.problems.append(message["problem"])
 
@@ -178,14 +194,12 @@ class Page:
         self._greeted_ms = now_ms()
         if self._visit_s is not None:
             self._found.greetings_ms.append((heard_s - self._visit_s) * 1_000.0)
-        self._reports.add(message["decision_id"])
         report = {
             **{"type": "shown", "decision_id": message["decision_id"]},
             **{"action_id": message["action_id"], "shown_at_ms": self._greeted_ms},
         }
+        self._reports[message["decision_id"]] = report
         await socket.send(json.dumps(report))
-
-    _visit_s: float | None = None
 
 
 async def echo_page(port: int, looks_per_second: float, until_s: float, found: Measured) -> None:

@@ -277,7 +277,7 @@ def _foreign(scope: Scoped, headers: _Headers, host: Authority, *, is_page: bool
 
 
 class _Headers:
-    """The headers of a request; one that is there twice is taken for none and for wrong."""
+    """The headers of a request, by name in small letters."""
 
     def __init__(self, scope: Scoped) -> None:
         self._found: dict[bytes, list[bytes]] = {}
@@ -288,10 +288,9 @@ class _Headers:
         return name in self._found
 
     def one(self, name: bytes) -> str:
-        values = self._found.get(name, [])
-        # Several lines of sub-protocols are one list (RFC 6455, 11.3.4); of anything else, one.
-        text = b",".join(values) if name == b"sec-websocket-protocol" or len(values) == 1 else b""
-        return text.decode("latin-1")
+        # Several lines of sub-protocols are one list (RFC 6455, 11.3.4); two of anything else make
+        # a value with a comma, which is no host, no origin and no key.
+        return b",".join(self._found.get(name, [])).decode("latin-1")
 
 
 async def _answer(refusal: Refusal, scope: Scoped, receive: Receive, send: Send) -> None:

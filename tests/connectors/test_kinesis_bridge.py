@@ -59,7 +59,7 @@ def fill(log: EmbeddedLog, visits: int, name: str = "v") -> None:
         log.append("ticks", Tick(clock(), "embedded"))
 
 
-class Stopped(Exception):  # noqa: N818
+class Stopped(Exception):
     """The bridge was killed here."""
 
 
@@ -149,7 +149,7 @@ def test_kinesis_goes_to_kafka_once_in_order_with_its_times(client: KafkaClient)
     address = fresh_address()
     make_streams(address, shards=2, streams=COPIED)
     log = open_log(address)
-    chance = random.Random(1)
+    chance = random.Random(1)  # noqa: S311
 
     def write(first: int, count: int) -> None:
         for number in range(first, first + count):

@@ -31,7 +31,7 @@ class MadeUp:
         self.records: list[tuple[str, bytes]] = []
         self.calls: list[int] = []
         self.refused, self.failed, self.lost = refused, failed, lost
-        self._chance = random.Random(seed)
+        self._chance = random.Random(seed)  # noqa: S311
 
     def put_records(self, StreamName: str, Records: list[dict[str, Any]]) -> dict[str, Any]:
         from botocore.exceptions import ClientError, ConnectionClosedError
@@ -179,7 +179,7 @@ def test_what_waiting_cannot_mend_is_said_at_once(code: str, says: str) -> None:
     from botocore.exceptions import ClientError
 
     class Refusing(MadeUp):
-        def put_records(self, **_request: Any) -> dict[str, Any]:
+        def put_records(self, StreamName: str, Records: list[dict[str, Any]]) -> dict[str, Any]:
             raise ClientError({"Error": {"Code": code, "Message": "no"}}, "PutRecords")
 
     with pytest.raises(LogUnavailable) as caught:

@@ -159,7 +159,7 @@ def test_what_waiting_cannot_mend_is_said_at_once(code: str, says: str) -> None:
     from botocore.exceptions import ClientError
 
     class Refusing(MadeUpKinesis):
-        def get_records(self, **_request: Any) -> dict[str, Any]:
+        def get_records(self, ShardIterator: str, **_request: Any) -> dict[str, Any]:
             raise ClientError({"Error": {"Code": code, "Message": "no"}}, "GetRecords")
 
     reader = source(Refusing())

@@ -280,6 +280,13 @@ def test_what_is_no_picture_is_a_dead_letter_without_the_picture(shop: Shop) -> 
     assert shop.waiting() == 0
 
 
+def test_a_key_that_says_nothing_is_a_dead_letter_and_its_object_goes(shop: Shop) -> None:
+    shop.upload("door-1/portrait.jpg")
+    drain(shop, shop.source())
+    assert [each.reason for each in shop.letters()] == ["bad_key"]
+    assert shop.keys(UPLOADS) == []
+
+
 def test_without_a_notice_no_picture_is_read_or_kept(shop: Shop) -> None:
     shop.upload("door-1/s1/0-pre.jpg")
     drain(shop, shop.source(notice="none"))

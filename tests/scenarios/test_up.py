@@ -168,9 +168,9 @@ def test_job_and_gateway_are_killed_during_visits_and_nobody_is_lost_or_greeted_
 
         for index in range(4):
             greeted = len(page.greeted)
-            if index == 1:  # before it is greeted: the job must greet when it is back
-                playing.between = cut(index, lambda: page.resume is not None)
-            elif index == 2:  # after: the pictures of the reaction still come
+            if index == 1:  # before anybody is greeted: the job greets when it is back
+                playing.between = cut(index, lambda: True)
+            elif index == 2:  # after the greeting: the pictures of the reaction still come
                 playing.between = cut(index, lambda g=greeted: len(page.greeted) > g)  # type: ignore[misc]
             else:
                 playing.between = lambda: None
@@ -184,6 +184,8 @@ def test_job_and_gateway_are_killed_during_visits_and_nobody_is_lost_or_greeted_
         assert sorted(impressions) == sorted(set(impressions))
         assert [each["decision_id"] for each in page.greeted] == impressions
         assert sorted(o.choice.decision_id for o in shop.outcomes()) == sorted(decisions)
+        assert {each.result for each in shop.outcomes()} == {"rewarded"}
+        assert [len(each.post_frame_ids) for each in shop.records("visits")] == [2, 2, 2, 2]
         for said in ("job ended by SIGKILL", "gateway ended by SIGKILL"):
             assert said in shop.said, shop.said
     ledger = json.loads(pho.run("ledger", "--data", shop.folder, "--json")[1])

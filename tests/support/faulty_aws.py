@@ -1,4 +1,4 @@
-"""A server that stands before one of AWS and fails as AWS may: by seed, in named shares of calls."""
+"""A server that stands before one of AWS and fails as AWS may: by seed, in shares of calls."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class FaultyAws:
         """What happened, and how often; ``passed``: nothing."""
         self.targets: Counter[str] = Counter()
         """The operations asked for (header X-Amz-Target), and how often."""
-        self._chance = random.Random(seed)
+        self._chance = random.Random(seed)  # noqa: S311
         self._lock = threading.Lock()
         self._upstream = urlsplit(endpoint).netloc
         self._local = threading.local()

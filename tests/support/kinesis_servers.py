@@ -14,7 +14,7 @@ from connectors.kinesis_streams import KINESIS_STREAMS
 from connectors.local_kinesis import LocalKinesis, fetch_local_kinesis
 from needs import need
 
-READS_PER_SECOND = 100.0
+READS_PER_SECOND = 25.0
 """A server on this machine has no limit of 5."""
 
 

@@ -17,12 +17,12 @@ from serving.settings import load
 from serving.simulating import Plan, Simulation
 
 
-def simulated(folder: Path, visits: int, seed: int = 1) -> Path:
+def simulated(folder: Path, visits: int, seed: int = 1, kiosks: int = 20) -> Path:
     """Play a simulation to its end; return its folder."""
     flags = {"data": str(folder), "loops.greeting.control_share": 0.15}
     settings = load(None, flags, {})
     config_hash = settings.loop("greeting").config_hash
-    played = Simulation(settings, Plan(visits, seed, None, 20, config_hash))
+    played = Simulation(settings, Plan(visits, seed, None, kiosks, config_hash))
     with closing(played.log):
         played.run(lambda _done, _all: None)
     return folder

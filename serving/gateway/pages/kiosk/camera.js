@@ -43,12 +43,18 @@ export class Camera {
   async open() {
     this.close();
     if (!navigator.mediaDevices?.getUserMedia) throw new CameraTrouble("insecure");
+    const opening = (this.opening = Symbol("opening"));
     const wanted = { facingMode: "user", width: { ideal: 1280 }, height: { ideal: 720 } };
     let stream;
     try {
       stream = await navigator.mediaDevices.getUserMedia({ video: wanted, audio: false });
     } catch (error) {
       throw new CameraTrouble(REASONS[error.name] ?? "busy");
+    }
+    if (opening !== this.opening) {
+      // It was opened twice, or closed meanwhile: this one nobody waits for any more.
+      for (const track of stream.getTracks()) track.stop();
+      return;
     }
     this.stream = stream;
     stream.getVideoTracks()[0].addEventListener("ended", () => {
@@ -63,6 +69,7 @@ export class Camera {
 
   /** Let it go: its light goes out. */
   close() {
+    this.opening = null;
     for (const track of this.stream?.getTracks() ?? []) track.stop();
     this.stream = null;
     this.video.srcObject = null;

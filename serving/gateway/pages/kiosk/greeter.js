@@ -106,8 +106,11 @@ export class Greeter {
     this.changed();
     const { avatar } = this.stage;
     avatar.wave();
-    // The first callback runs before the caption is drawn, the second after.
-    requestAnimationFrame(() => requestAnimationFrame(() => report(Date.now())));
+    // The first callback runs before the caption is drawn, the second after. In a hidden tab neither
+    // runs until it is looked at again: then another caption may stand there, or none.
+    const standing = (this.standing = Symbol("caption"));
+    const drawn = () => this.standing === standing && report(Date.now());
+    requestAnimationFrame(() => requestAnimationFrame(drawn));
     const speaks = this.speaker.say(text, language, voice, {
       start: () => avatar.speak(text),
       word: (from, to) => {
@@ -133,6 +136,7 @@ export class Greeter {
     this.speaker.hush();
     this.stage.avatar.hush();
     this.stage.saidAll();
+    this.standing = null;
     this.phase = null;
     this.mood = "neutral";
     this.now = null;

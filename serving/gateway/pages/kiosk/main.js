@@ -13,6 +13,7 @@ import { Stage } from "/kiosk/stage.js";
 import { nearest, wording } from "/kiosk/words.js";
 
 const CAMERA_AGAIN_MS = 10_000;
+const EDGE_AGAIN_MS = 60_000;
 const MOTION_EVERY_MS = 250;
 const PREVIEW = "pho.preview";
 
@@ -39,6 +40,7 @@ class Kiosk {
     this.say = this.stage.say;
     this.edge = (query.get("analysis") ?? settings.analysis) === "edge";
     this.edgeAnalyser = null;
+    this.edgeTrouble = false; // it cannot be loaded
     this.started = false;
     this.trouble = null; // why there is no camera
     this.pausedUntil = 0; // somebody objected
@@ -131,11 +133,12 @@ class Kiosk {
   async loadEdge() {
     try {
       this.edgeAnalyser = await startEdge();
+      this.edgeTrouble = false;
     } catch (error) {
-      // Better a kiosk whose gateway analyses than one that is blind.
+      // Blind it stays: pictures must not leave a page that was told to keep them.
       console.warn(`no analysis on this device: ${error.message}`);
-      this.edge = false;
-      this.link.drop();
+      this.edgeTrouble = true;
+      setTimeout(() => this.loadEdge(), EDGE_AGAIN_MS);
     }
     this.render();
   }
@@ -145,6 +148,8 @@ class Kiosk {
     if (this.paused) return;
     try {
       await this.camera.open();
+      // Somebody objected while the browser asked.
+      if (this.paused) this.camera.close();
       this.trouble = null;
     } catch (error) {
       this.trouble = error.reason ?? "busy";
@@ -202,7 +207,7 @@ class Kiosk {
       const begun = performance.now();
       const welcome = this.link.welcome;
       if (this.camera.live && !this.paused && !document.hidden) {
-        if (this.link.open) await this.report(welcome.shot_width).catch((error) => console.warn(error.message));
+        if (this.link.open && !this.edgeTrouble) await this.report(welcome.shot_width).catch((error) => console.warn(error.message));
         else this.lookOut(begun);
       }
       const pause_ms = this.link.open ? 1000 / welcome.shots_per_second : MOTION_EVERY_MS;
@@ -225,7 +230,7 @@ class Kiosk {
     if (jpeg && this.camera.live && !this.paused) this.link.shot(at_ms, jpeg);
   }
 
-  /** While the gateway is away: greet with the baseline when somebody comes. */
+  /** While the gateway is away, or nobody can see for it: greet with the baseline when somebody comes. */
   lookOut(now) {
     if (this.doorbell.feel(this.camera.motion(), now) && this.link.state !== "displaced") {
       this.greeter.greetAlone(this.language);
@@ -249,8 +254,10 @@ class Kiosk {
     let words = this.say({ idle: "status_start", fatal: "status_away" }[state] ?? `status_${state}`);
     if (state === "open") words += ` · ${this.link.welcome.kiosk_id}`;
     if (state === "fatal" && this.link.trouble) words = `${this.link.trouble.problem}. ${this.link.trouble.cure}`;
+    if (this.edgeTrouble) more.push(this.say("status_blind"));
     if (this.trouble && !this.paused) more.push(this.say("status_camera"));
-    this.stage.status(this.trouble && state === "open" ? "bad" : lights[state], [words, ...more].join(" · "));
+    const bad = this.trouble || this.edgeTrouble;
+    this.stage.status(bad && state === "open" ? "bad" : lights[state], [words, ...more].join(" · "));
     if (state === "key") this.stage.keyWhy(this.say(this.link.trouble?.had_key ? "key_wrong" : "key_text"));
   }
 

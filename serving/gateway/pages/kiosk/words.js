@@ -36,6 +36,7 @@ const WORDS = {
     status_displaced: "Another page is this kiosk now; touch this one to take its place",
     status_camera: "No camera",
     status_edge: "expressions are read on this device",
+    status_blind: "expressions cannot be read on this device: pho doctor --fetch-pages",
     status_mute: "no local voice for this language: captions alone",
   },
   de: {
@@ -73,6 +74,7 @@ const WORDS = {
     status_displaced: "Eine andere Seite ist jetzt dieser Kiosk; eine Berührung nimmt ihren Platz ein",
     status_camera: "Keine Kamera",
     status_edge: "der Ausdruck wird auf diesem Gerät gelesen",
+    status_blind: "der Ausdruck kann auf diesem Gerät nicht gelesen werden: pho doctor --fetch-pages",
     status_mute: "keine Stimme auf diesem Gerät: nur Text",
   },
   es: {
@@ -110,6 +112,7 @@ const WORDS = {
     status_displaced: "Otra página es ahora este quiosco; toque esta para ocupar su lugar",
     status_camera: "Sin cámara",
     status_edge: "la expresión se lee en este dispositivo",
+    status_blind: "la expresión no puede leerse en este dispositivo: pho doctor --fetch-pages",
     status_mute: "sin voz local para este idioma: solo texto",
   },
 };
