@@ -106,7 +106,7 @@ def _measure(rows: list[Row], copies: int) -> dict[str, float]:
     summary_s = time.process_time() - started_s
     assert page.visits == page.judged == copies * SOURCE_VISITS  # noqa: S101 - a wrong measure
     records = fold.records
-    kept = _kept(rows, min(copies, 20))
+    kept = _kept(rows, min(copies, 4))
     return {
         "visits": page.visits,
         "records": records,

@@ -260,6 +260,7 @@ ANYWHERE: dict[str, Failure] = {
     "BandwidthLimitExceeded": SLOWER,
     "EC2ThrottledException": SLOWER,
     "PriorRequestNotComplete": SLOWER,
+    "ProvisionedThroughputExceededException": SLOWER,
     "RequestLimitExceeded": SLOWER,
     "RequestThrottled": SLOWER,
     "RequestThrottledException": SLOWER,
@@ -359,6 +360,8 @@ def judge(service: str, error: Exception) -> tuple[str, Failure]:
     for name in (type(error).__name__, code):
         if name in table:
             return name, table[name]
+    if code.isdecimal() and not str(getattr(error, "operation_name", "")).startswith("Head"):
+        return code, AGAIN  # no error of the service: something on the way wrote a page of its own
     if code in ANYWHERE:
         return code, ANYWHERE[code]
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)

@@ -5,7 +5,7 @@ Administration is kafka-python's, whichever client reads and writes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from kafka import KafkaAdminClient
@@ -81,8 +81,9 @@ def plan_topics(
     retention_days: int = RETENTION_DAYS,
     *,
     bridged: bool = False,
+    streams: Collection[str] = tuple(STREAMS),
 ) -> list[TopicPlan]:
-    """Return the topics of all streams.
+    """Return the topics of all streams, or of some.
 
     Parameters
     ----------
@@ -97,6 +98,8 @@ def plan_topics(
     bridged : bool
         True: the log time is the writer's, one for each partition, who copies another log.
         Nothing is deleted by age then, since what is copied may be older than that already.
+    streams : collection of str
+        Only these.
 
     Raises
     ------
@@ -129,7 +132,7 @@ def plan_topics(
             common | (by_key if stream.compacted else by_age),
         )
         for name, stream in STREAMS.items()
-        if name != "ticks"
+        if name != "ticks" and name in streams
     ]
 
 
@@ -142,6 +145,7 @@ def create_topics(
     *,
     bridged: bool = False,
     mend: bool = False,
+    streams: Collection[str] = tuple(STREAMS),
 ) -> TopicsReport:
     """Make the topics that are missing, and compare those that are there.
 
@@ -151,7 +155,7 @@ def create_topics(
         The cluster.
     security : KafkaSecurity, optional
         How to connect.
-    partitions, retention_days, bridged
+    partitions, retention_days, bridged, streams
         As in `plan_topics`.
     replication : int, optional
         None: three, or as many as there are brokers.
@@ -176,6 +180,7 @@ def create_topics(
             partitions,
             retention_days,
             bridged=bridged,
+            streams=streams,
         )
         return _carry_out(admin, plans, mend=mend)
     except KafkaError as error:

@@ -109,6 +109,9 @@ class Publisher:
         """Send what Kinesis has not yet; return the letters of what it will never take."""
         streams: defaultdict[str, list[Part]] = defaultdict(list)
         letters = []
+        # Taken over when all of them are there: where the second stream fails, what the first took
+        # is looked for behind the old numbers.
+        tails = {stream: dict(known) for stream, known in self._tails.items()}
         for row in rows:
             if row.stream in INTAKE_STREAMS or row.stream == "ticks":
                 continue
@@ -122,8 +125,10 @@ class Publisher:
                 self._log.steps("publish.begin")
                 places = self._sink.put(stream, streams[stream])
                 self._log.steps("publish.sent")
-                self._follow(stream, places)
+                _follow(tails.setdefault(stream, {}), places)
+                self._dirty = True
                 self.sent += len(places)
+        self._tails = tails
         return letters
 
     def _note(self, letters: Sequence[SideRecord], count: int) -> None:
@@ -139,14 +144,6 @@ class Publisher:
         self._log.steps("publish.noted")
         self._dirty = False
         self._unwritten = 0
-
-    def _follow(self, stream: str, places: Sequence[Place]) -> None:
-        tails = self._tails.setdefault(stream, {})
-        for place in places:
-            shard_id = f"shardId-{place.shard:012d}"
-            if place.sequence > int(tails.get(shard_id, "0")):
-                tails[shard_id] = str(place.sequence)
-        self._dirty = True
 
     def _is_there(self, row: Row) -> bool:
         if not self._there:
@@ -174,6 +171,14 @@ class Publisher:
         finally:
             source.close()
         self._there = there
+
+
+def _follow(tails: dict[str, str], places: Sequence[Place]) -> None:
+    """Note the last sequence number of each shard."""
+    for place in places:
+        shard_id = f"shardId-{place.shard:012d}"
+        if place.sequence > int(tails.get(shard_id, "0")):
+            tails[shard_id] = str(place.sequence)
 
 
 def _letter(row: Row) -> SideRecord:

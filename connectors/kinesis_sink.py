@@ -38,6 +38,11 @@ _KEY_LENGTH_MAX = 256
 _PAUSE_FIRST_S = 0.05
 _PAUSE_MAX_S = 5.0
 _ABSENT = "ResourceNotFoundException"
+# Refused as a whole: nothing of the call was carried out.
+_NOT_DONE = (
+    *("ProvisionedThroughputExceededException", "ThrottlingException", "LimitExceededException"),
+    *("KMSThrottlingException", "RequestLimitExceeded"),
+)
 
 
 class Place(NamedTuple):
@@ -106,6 +111,9 @@ class KinesisSink:
         How long `put` holds its caller while records are not taken.
     pause : callable
         Waits so many seconds.
+    certain : bool
+        True: a call that broke off, and may have been carried out all the same, is not repeated
+        but told as an error: for who looks then what is there. Its client must try once only.
     """
 
     def __init__(
@@ -114,7 +122,10 @@ class KinesisSink:
         address: KinesisAddress,
         delivery_timeout_ms: int = DELIVERY_TIMEOUT_MS,
         pause: Callable[[float], object] = time.sleep,
+        *,
+        certain: bool = False,
     ) -> None:
+        self._certain = certain
         self.address = address
         self.calls = 0
         """Calls made so far."""
@@ -149,7 +160,7 @@ class KinesisSink:
             try:
                 refused = self._send(stream, units, lanes, found)
             except CloudError as error:
-                if error.action != "retry":
+                if error.action != "retry" or (self._certain and error.code not in _NOT_DONE):
                     raise self._explained(stream, error) from error
                 refused, last = True, error
             failed = failed + 1 if refused else 0

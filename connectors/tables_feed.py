@@ -40,7 +40,9 @@ STREAMS = ("decisions", "analyses", "visits", "outcomes")
 """What the tables are made of; `erasures` besides."""
 BATCH_ROWS = 2_000
 _WAIT_S = 0.25
-_REFRESH_SHARE = 0.1
+_SHARE = 0.1
+_PAUSE_MAX_S = 30.0
+_STOP_LOOK_S = 0.05
 
 
 @dataclass(slots=True)
@@ -135,9 +137,15 @@ class Feed:
 
     def _follow(self, tail: Tail, stop: StopFlag) -> None:
         while not stop.is_set():
+            begin_s = time.monotonic()
             rows = [row for row in tail.poll(_WAIT_S) if self._is_new(row)]
             for some in _batched(rows, BATCH_ROWS):
+                begin_s = time.monotonic()
                 self.take(some)
+            if rows:
+                # What learns with a hosted River model keeps all it has seen, so each batch costs
+                # more than the last: the longer it takes, the more goes into one.
+                _wait(stop, min(_PAUSE_MAX_S, (time.monotonic() - begin_s) / _SHARE))
             self._refresh(hurry=False)
         self._refresh(hurry=True)
 
@@ -150,7 +158,7 @@ class Feed:
             self._steps("refresh.after")
             now_s = time.monotonic()
             self._refresh_due_s = now_s + max(
-                self.tables.refresh_every_s, (now_s - begin_s) / _REFRESH_SHARE
+                self.tables.refresh_every_s, (now_s - begin_s) / _SHARE
             )
 
     # Reading
@@ -326,3 +334,9 @@ def _batched(rows: Iterable[Row], count: int) -> Iterator[tuple[Row, ...]]:
     rest = iter(rows)
     while some := tuple(islice(rest, count)):
         yield some
+
+
+def _wait(stop: StopFlag, seconds: float) -> None:
+    until_s = time.monotonic() + seconds
+    while not stop.is_set() and (left_s := until_s - time.monotonic()) > 0.0:
+        time.sleep(min(left_s, _STOP_LOOK_S))

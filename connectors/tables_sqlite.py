@@ -19,6 +19,7 @@ from schemas.errors import EngineBusy, TablesDown, TablesUnavailable
 
 FILE_NAME = "tables.db"
 _BUSY_TIMEOUT_MS = 10_000
+_CHECKPOINT_WAIT_MS = 100
 _READ_TOGETHER = 1_000
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - times of the file are UTC, and do not say so
 _MILLISECOND = timedelta(milliseconds=1)
@@ -152,18 +153,36 @@ class SqliteTables(SqlTables):
         if batch.erased is not None:
             self.finish_erasure()
 
+    def refresh(self) -> int:
+        """Count the days anew that changed; finish an erasure that a reader was in the way of."""
+        days = super().refresh()
+        self.finish_erasure()
+        return days
+
     def finish_erasure(self) -> bool:
-        """Write the file anew where somebody was forgotten; False: a reader is in the way, yet."""
+        """Write the file anew where somebody was forgotten; False: a reader is in the way, yet.
+
+        Raises
+        ------
+        TablesDown
+            A file of the same size must fit beside it meanwhile.
+        """
         with self._explained():
-            if not self.run("SELECT 1 FROM pho_meta WHERE name = 'erasure'"):
+            found = self.run("SELECT value FROM pho_meta WHERE name = 'erasure'")
+            if not found:
                 return True
-            # greetings_daily too, before the bytes of its old rows are looked for.
-            self.refresh()
-            self.run("VACUUM")
-            if self.run("PRAGMA wal_checkpoint(TRUNCATE)")[0][0]:
+            if found[0][0] != "vacuumed":
+                # greetings_daily too, before its old rows are left in the file's gaps.
+                super().refresh()
+                self.run("VACUUM")
+                self.run("UPDATE pho_meta SET value = 'vacuumed' WHERE name = 'erasure'")
+            # A dashboard that holds an old moment must not hold up the consumer, too.
+            self.run(f"PRAGMA busy_timeout = {_CHECKPOINT_WAIT_MS}")
+            busy = self.run("PRAGMA wal_checkpoint(TRUNCATE)")[0][0]
+            self.run(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+            if busy:
                 return False
             self.run("DELETE FROM pho_meta WHERE name = 'erasure'")
-            self.run("PRAGMA wal_checkpoint(TRUNCATE)")
         return True
 
     def close(self) -> None:

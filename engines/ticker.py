@@ -8,7 +8,7 @@ records that are none keep them going.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from connectors.clocks import WallClock
@@ -88,6 +88,8 @@ class Ticker:
         Ticks are written in its format; None: in single-object encoding.
     clock : callable
         Stamps the Ticks, ms since 1970 UTC.
+    streams : sequence of str
+        Only the topics of these event streams; others have the Ticks of a bridge.
     """
 
     def __init__(
@@ -96,8 +98,10 @@ class Ticker:
         tail_ms: Callable[[], int],
         registry: RegistryFormat | None = None,
         clock: Clock | None = None,
+        streams: Sequence[str] = TICKED_STREAMS,
     ) -> None:
         self.ticks = 0
+        self._streams = tuple(stream for stream in TICKED_STREAMS if stream in streams)
         self._client = client
         self._tail_ms = tail_ms
         self._tail = 0
@@ -173,7 +177,7 @@ class Ticker:
         return len(due)
 
     def _find_partitions(self) -> None:
-        topics = [self._client.address.topic(stream) for stream in TICKED_STREAMS]
+        topics = [self._client.address.topic(stream) for stream in self._streams]
         counts = self._client.partitions(topics)
         missing = [topic for topic in topics if topic not in counts]
         if missing:

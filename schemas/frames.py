@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +12,8 @@ from schemas.errors import InvalidRecord
 Phase = Literal["unknown", "pre", "post"]
 Notice = Literal["unknown", "page", "posted", "none"]
 Status = Literal["unknown", "ok", "no_face", "failed", "expired", "refused"]
+
+_is_picture_id = re.compile(r"[0-9a-f]{32}").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +146,10 @@ class FrameCaptured:
         if (self.picture_id is None) == (self.edge_analysis is None):
             problem = f"frame {self.frame_id!r} has not exactly one of picture_id, edge_analysis"
             raise InvalidRecord(problem, "Send the picture's id, or the kiosk's own analysis")
+        if self.picture_id is not None and _is_picture_id(self.picture_id) is None:
+            # A path, an address or another bucket's key stops here, before any store sees it.
+            problem = f"picture_id {self.picture_id[:40]!r} is not a picture's id"
+            raise InvalidRecord(problem, "It is 32 lower-case hex digits, from the picture store")
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,9 @@ class CloudStep(LockStep):
             cloud.kinesis, cloud.address, clock, reads_per_second=READS_PER_SECOND
         )
         places = log.fact("demo.places", "")
-        begin = json.loads(places) if places else {name: {} for name in (*SENT, "greetings")}
+        begin = json.loads(places) if places else {name: {} for name in SENT}
+        # From the beginning, always: a demo played again asks for greetings that it read before.
+        begin["greetings"] = {}
         # All streams by one source: where each is read to is one fact in the log's file.
         self._source = KinesisSource(cloud.kinesis, cloud.address, begin, READS_PER_SECOND)
         self._come: dict[str, bytes] = {}

@@ -36,13 +36,14 @@ def register(app: typer.Typer) -> None:
 def ticks(
     log: LogAddress = None,
     data: Data = None,
+    streams: Streams = None,
     seconds: Annotated[float | None, typer.Option(help="Stop after so long.")] = None,
     config: Config = None,
 ) -> None:
     """Let time pass in a log on Kafka: append Ticks where nothing else comes.
 
     One is enough, two do no harm. It also removes pictures older than a minute from the folder
-    of --data.
+    of --data. With --streams it leaves out the topics that a bridge fills and ticks itself.
 
     Example: pho ticks --log kafka://localhost:9092/shop
     """
@@ -54,10 +55,14 @@ def ticks(
         from connectors.kafka_log import TICKED_STREAMS
         from engines.ticker import Ticker, longest_tail_ms
 
-        if not wait_for_topics(settings, TICKED_STREAMS, "LogAppendTime", stop, _say):
+        ticked = tuple(stream for stream in TICKED_STREAMS if stream in chosen(streams))
+        if not wait_for_topics(settings, ticked, "LogAppendTime", stop, _say):
             return
         ticker = Ticker(
-            client, lambda: longest_tail_ms(opened, settings.loops), registry_format(settings)
+            client,
+            lambda: longest_tail_ms(opened, settings.loops),
+            registry_format(settings),
+            streams=ticked,
         )
         _say(f"ticks go to {opened.name}; stop with Ctrl-C")
         ticker.run(stop, _say, lambda: _sweep(settings))

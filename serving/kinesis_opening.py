@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -42,8 +43,15 @@ def refuse_kinesis(settings: Settings, command: str, cure: str) -> None:
         raise UsageError(problem, cure)
 
 
-def connect_kinesis(settings: Settings) -> tuple[Any, KinesisAddress]:
+def connect_kinesis(settings: Settings, tries: int | None = None) -> tuple[Any, KinesisAddress]:
     """Return a client, and the address of the log.
+
+    Parameters
+    ----------
+    settings : Settings
+        The settings.
+    tries : int, optional
+        Calls of one request, instead of those in [aws].
 
     Raises
     ------
@@ -53,7 +61,10 @@ def connect_kinesis(settings: Settings) -> tuple[Any, KinesisAddress]:
         boto3 is not installed.
     """
     address = KinesisAddress.parse(settings.log.address)
-    return AwsClients(address.access(aws_access(settings.aws))).client("kinesis"), address
+    access = address.access(aws_access(settings.aws))
+    if tries is not None:
+        access = replace(access, tries=tries)
+    return AwsClients(access).client("kinesis"), address
 
 
 def open_kinesis_log(

@@ -73,7 +73,9 @@ def run_on_kinesis(settings: Settings, stop: StopFlag, say: Say) -> None:
         sent = opened.enter_context(
             closing(EmbeddedLog(settings.data, None, settings.log.synchronous, steps))
         )
-        sink = KinesisSink(client, address, settings.kinesis.delivery_timeout_ms)
+        once, _ = connect_kinesis(settings, tries=1)
+        timeout_ms = settings.kinesis.delivery_timeout_ms
+        sink = KinesisSink(once, address, timeout_ms, certain=True)
 
         def read_behind(places: Places) -> KinesisSource:
             return KinesisSource(client, address, places, settings.kinesis.reads_per_second)

@@ -18,7 +18,12 @@ from schemas.errors import RecordError, UsageError
 from schemas.operations import SideRecord
 from schemas.streams import DEAD_LETTERS, SIDE_STREAMS, STREAMS
 from serving.console import AsJson, Config, Data, LogAddress, as_flag, err, out, print_json
-from serving.kinesis_opening import create_kinesis_streams, is_on_kinesis
+from serving.kinesis_opening import (
+    IN_ITS_FOLDER,
+    create_kinesis_streams,
+    is_on_kinesis,
+    refuse_kinesis,
+)
 from serving.opening import kafka_address, open_log, security
 from serving.settings import Settings, load
 
@@ -69,10 +74,7 @@ def topics(
     """
     settings = load(config, {"data": as_flag(data), "log.address": log})
     if stream == CREATE:
-        if streams is not None:
-            problem = "`pho topics create` makes the topics of all streams"
-            raise UsageError(problem, "Leave --streams out")
-        _create(settings, bridged=bridged, mend=mend, as_json=as_json)
+        _create(settings, chosen(streams), bridged=bridged, mend=mend, as_json=as_json)
         return
     if bridged or mend:
         problem = "--bridged and --mend belong to `pho topics create`"
@@ -109,11 +111,16 @@ def _refuse_unknown(stream: str) -> None:
         raise UsageError(problem, f"There are {', '.join(STREAMS)}")
 
 
-def _create(settings: Settings, *, bridged: bool, mend: bool, as_json: bool) -> None:
+def _create(
+    settings: Settings, streams: Sequence[str], *, bridged: bool, mend: bool, as_json: bool
+) -> None:
     if is_on_kinesis(settings):
         if bridged or mend:
             problem = "--bridged and --mend are of topics on Kafka"
             raise UsageError(problem, "Leave them out: streams on Kinesis need neither")
+        if set(streams) != set(STREAMS):
+            problem = "`pho topics create` makes all streams on Kinesis"
+            raise UsageError(problem, "Leave --streams out")
         _create_on_kinesis(settings, as_json=as_json)
         return
     address = kafka_address(settings)
@@ -128,6 +135,7 @@ def _create(settings: Settings, *, bridged: bool, mend: bool, as_json: bool) -> 
         kafka.retention_days,
         bridged=bridged,
         mend=mend,
+        streams=streams,
     )
     if as_json:
         print_json(msgspec.to_builtins(report))
@@ -248,7 +256,10 @@ def dead_letters(
     if replay and side != DEAD_LETTERS:
         problem = f"records in {side} came too late, and would again"
         raise UsageError(problem, "Only dead letters are replayed")
-    opened = open_log(load(config, {"data": as_flag(data), "log.address": log}))
+    settings = load(config, {"data": as_flag(data), "log.address": log})
+    if replay:
+        refuse_kinesis(settings, "dead-letters --replay", IN_ITS_FOLDER)
+    opened = open_log(settings)
     rows = list(opened.scan(side))
     marks = opened.bookmark(_REPLAYED) if side == DEAD_LETTERS else {}
     if replay:

@@ -12,7 +12,7 @@ COPY producers producers
 COPY serving serving
 RUN python -m venv /opt/pho \
     && /opt/pho/bin/pip install --no-cache-dir -c constraints.txt setuptools \
-    && /opt/pho/bin/pip install --no-cache-dir -c constraints.txt --no-build-isolation '.[vision,kafka]'
+    && /opt/pho/bin/pip install --no-cache-dir -c constraints.txt --no-build-isolation '.[vision,kafka,aws,gateway]'
 ENV PHO_CACHE=/opt/pho/cache
 # The models are in the image, each checked by its SHA-256: nothing is fetched while it runs.
 RUN /opt/pho/bin/pho doctor --fetch

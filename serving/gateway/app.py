@@ -34,6 +34,7 @@ from serving.gateway.kiosk_session import Surroundings
 from serving.gateway.known_visits import known_visit
 from serving.gateway.security_headers import SecurityHeaders
 from serving.gateway.shop import Shop
+from serving.gateway.spending_metrics import add_spending
 
 PAGES = Path(str(resources.files("serving.gateway").joinpath("pages")))
 _FOLDER_POLL_S = 0.005
@@ -56,6 +57,8 @@ def make_app(
     """
     gateway = shop.settings.gateway
     hall = make_hall(shop, bridge_s)
+    if shop.settings.analysis.analyser == "rekognition":
+        add_spending(shop.metrics.registry, shop.settings.data)
 
     @asynccontextmanager
     async def running(_app: FastAPI) -> AsyncIterator[None]:

@@ -20,6 +20,7 @@ from serving.gateway.certificates import (
     own_certificate,
     own_names,
 )
+from serving.gateway.kiosk_hall import BRIDGE_S
 from serving.gateway.kiosk_messages import MESSAGE_BYTES_MAX
 from serving.gateway.shop import Shop
 from serving.settings import Settings
@@ -80,7 +81,9 @@ def certificate_of(settings: Settings) -> tuple[Path, Path, Certificate | None] 
     return own.certificate_file, own.key_file, own
 
 
-def serve(shop: Shop, stop: StopFlag, started: Callable[[], None]) -> None:
+def serve(
+    shop: Shop, stop: StopFlag, started: Callable[[], None], bridge_s: float = BRIDGE_S
+) -> None:
     """Serve until `stop` is set.
 
     Parameters
@@ -91,6 +94,8 @@ def serve(shop: Shop, stop: StopFlag, started: Callable[[], None]) -> None:
         Ends it.
     started : callable
         Told when it answers.
+    bridge_s : float
+        How long a visit waits for its page to come back, seconds.
 
     Raises
     ------
@@ -100,7 +105,7 @@ def serve(shop: Shop, stop: StopFlag, started: Callable[[], None]) -> None:
     tls = certificate_of(shop.settings)
     listening = bound_socket(shop.settings.gateway)
     try:
-        app = make_app(shop, tls[2] if tls is not None else None)
+        app = make_app(shop, tls[2] if tls is not None else None, bridge_s)
         config = uvicorn.Config(
             app,
             log_level="warning",

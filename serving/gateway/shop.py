@@ -90,7 +90,6 @@ def open_shop(settings: Settings, stop: StopFlag, say: Callable[[str], None]) ->
 
 def _open_log(settings: Settings, stop: StopFlag, say: Callable[[str], None]) -> Log | None:
     """Open the log, waiting for its broker; None: told to stop before one answered."""
-    settings.data.mkdir(parents=True, exist_ok=True)
     if not settings.log.address.startswith("kafka://"):
         return open_log(settings, must_exist=False)
     # A visitor does not stand there for two minutes: the next look tries again sooner.

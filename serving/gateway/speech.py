@@ -21,6 +21,9 @@ from serving.settings import Settings
 
 _FAILURES, _PAUSE_S = 3, 30.0
 _DAY_S = 86_400
+_REFUSED: dict[int | str, dict[str, Any]] = {
+    404: {"description": "No such greeting, or no voice of the gateway is configured"}
+}
 
 
 def make_speech(settings: Settings) -> PollySpeech | None:
@@ -53,7 +56,7 @@ def make_speech(settings: Settings) -> PollySpeech | None:
 
 def router(settings: Settings) -> APIRouter:
     """Return the routes ``/api/kiosk/speech/LOOP/ACTION/LANGUAGE`` and the same with ``/marks``."""
-    routes = APIRouter()
+    routes = APIRouter(tags=["kiosk"], responses=_REFUSED)
     speech = make_speech(settings)
 
     def spoken(loop_id: str, action_id: str, language: str) -> Speech | JSONResponse:

@@ -29,12 +29,14 @@ def session() -> boto3.Session:
     return boto3.Session("key", "secret", region_name="eu-central-1")
 
 
-def answered(code: str, status: int = 400, message: str = "no") -> ClientError:
+def answered(
+    code: str, status: int = 400, message: str = "no", operation: str = "Operation"
+) -> ClientError:
     response: Any = {
         "Error": {"Code": code, "Message": message},
         "ResponseMetadata": {"HTTPStatusCode": status},
     }
-    return ClientError(response, "Operation")
+    return ClientError(response, operation)
 
 
 def modelled(session: boto3.Session, service: str) -> set[str]:
@@ -105,7 +107,8 @@ def test_every_name_of_the_transport_table_is_a_class_of_botocore() -> None:
         ("rekognition", answered("NeverHeardOf", 429), "retry"),
         ("rekognition", answered("NeverHeardOf", 400), "stop"),
         ("s3", answered("SlowDown", 503), "retry"),
-        ("s3", answered("404", 404), "stop"),
+        ("s3", answered("404", 404, operation="HeadBucket"), "stop"),
+        ("s3", answered("400", 400, operation="GetObject"), "retry"),
         ("kinesis", answered("ExpiredIteratorException"), "retry"),
         ("s3", botocore.exceptions.ReadTimeoutError(endpoint_url="http://x"), "retry"),
         ("s3", botocore.exceptions.SSLError(endpoint_url="http://x", error="bad"), "stop"),

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
 from connectors.assets import fetch_assets
 from connectors.aws_clients import AwsAccess, AwsClients
@@ -31,6 +32,8 @@ from pipelines.analyze import Analyser, Seen
 from producers.stretches import load_stretches
 from schemas.errors import AnalysisError, PictureUnreadable, ResourceError, SettingsError
 from schemas.frames import Score
+from serving.gateway.spending_metrics import add_spending
+from serving.services import SPENT
 
 NOW_MS = 1_800_000_000_000
 
@@ -283,6 +286,21 @@ def test_the_days_budget_ends_the_asking_and_outlives_the_process(
     tomorrow = Spending(0.001, 0.012, lambda: NOW_MS + 86_400_000, path)
     assert tomorrow.allows()
     assert (tomorrow.spent.calls_today, tomorrow.spent.calls) == (0, 12)
+
+
+def test_calls_and_costs_are_metrics(tmp_path: Path) -> None:
+    registry = CollectorRegistry()
+    add_spending(registry, tmp_path)
+    assert registry.get_sample_value("pho_rekognition_calls_total") == 0.0
+    spending = Spending(0.25, 0.0, lambda: NOW_MS, tmp_path / SPENT)
+    for _ in range(12):
+        spending.count()
+    spending.close()
+    names = ("calls_total", "cost_total", "cost_of_the_day")
+    told = [registry.get_sample_value(f"pho_rekognition_{name}") for name in names]
+    assert told == [12.0, 3.0, 3.0]
+    (tmp_path / SPENT).write_text("{torn")
+    assert registry.get_sample_value("pho_rekognition_calls_total") is None
 
 
 def test_an_altered_budget_is_not_taken_for_nothing_spent(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from connectors.embedded_log import EmbeddedLog
 from connectors.s3_pictures import S3Pictures, ensure_bucket
 from connectors.sqs_frames import SqsFrames, UploadSettings
 from connectors.upload_notes import Note, read_note
+from faulty_aws import Faults, FaultyAws
 from local_aws_fixture import local_clients
 from schemas.codec import decode
 from schemas.errors import CloudError, LogUnavailable
@@ -370,3 +371,44 @@ def test_a_queue_that_is_not_there_says_so(shop: Shop) -> None:
         source.step()
     source.close()
     assert caught.value.action == "stop"
+
+
+def test_through_a_faulty_network_nothing_is_lost_and_nothing_stays(shop: Shop) -> None:
+    names = [f"door-{n % 3}/s{n}/0-pre.jpg" for n in range(40)]
+    for name in names:
+        shop.upload(name)
+    faults = Faults(throttled=0.05, failed=0.01, reset=0.02, lost=0.03, slow=0.02, slow_s=0.2)
+    with FaultyAws(shop.clients.access.endpoint, faults, seed=4) as proxy:
+        far = AwsClients(replace(shop.clients.access, endpoint=proxy.endpoint))
+        pictures = S3Pictures(far.client("s3"), KEPT)
+        settings = UploadSettings(
+            shop.queue, UPLOADS, "uploads/", "greeting", "posted", visibility_s=5
+        )
+        source = SqsFrames(far.client("sqs"), far.client("s3"), pictures, shop.log, settings)
+        proxy.throttle_all = True  # for as long as it takes to fail for good
+        with pytest.raises(CloudError) as caught:
+            source.step()
+        assert caught.value.action == "retry"
+        assert not shop.frames()
+        proxy.throttle_all = False
+        while shop.waiting():
+            try:
+                source.step(1)
+            except CloudError as error:
+                assert error.action == "retry"
+            except LogUnavailable:
+                continue
+        source.close()
+        assert {frame.frame_id for frame in shop.frames()} == {
+            f"door-{n % 3}.s{n}.pre.0" for n in range(40)
+        }
+        for frame in shop.frames():
+            pictures.delete(frame.picture_id or "")
+        assert pictures.flush(60.0)
+        assert proxy.done["throttled"] > 0
+        assert sum(proxy.done.values()) - proxy.done["passed"] >= 10
+        far.close()
+    near = S3Pictures(shop.s3, KEPT)
+    near.sweep(time.time_ns() // 1_000_000 + 11_500, ())
+    assert shop.keys(UPLOADS) == shop.keys(KEPT) == []
+    assert not shop.letters()

@@ -177,8 +177,8 @@ def what_was_learned(log: Log) -> Answer:
     days: dict[str, list[float]] = defaultdict(list)
     for outcome in log.outcomes.values():
         if outcome.learnable:
-            day = datetime.fromtimestamp(outcome.choice.decided_at_ms / 1000, UTC)
-            days[day.date().isoformat()].append(outcome.reward)
+            decided = datetime.fromtimestamp(outcome.choice.decided_at_ms / 1000, UTC)
+            days[decided.date().isoformat()].append(outcome.reward)
     answer: Answer = []
     first_day = datetime.fromtimestamp(1_767_600_000, UTC).date().isoformat()
     answer.append(("even", 0, first_day, "shadow", 0, 0, 0, 0, None, None))

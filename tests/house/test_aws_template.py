@@ -29,6 +29,10 @@ WITHOUT_RESOURCES = {
     "polly:SynthesizeSpeech",
     "rekognition:DetectFaces",
     "rekognition:DetectLabels",
+    "ssmmessages:CreateControlChannel",
+    "ssmmessages:CreateDataChannel",
+    "ssmmessages:OpenControlChannel",
+    "ssmmessages:OpenDataChannel",
     "ec2:CreateNetworkInterface",
     "ec2:CreateNetworkInterfacePermission",
     "ec2:DeleteNetworkInterface",
@@ -105,7 +109,7 @@ OF_THE_PLATFORM = {
     "logs:DescribeLogStreams",
     "logs:PutLogEvents",
     "s3:GetObjectVersion",
-    *(action for action in WITHOUT_RESOURCES if action.startswith("ec2:")),
+    *(action for action in WITHOUT_RESOURCES if action.startswith(("ec2:", "ssmmessages:"))),
 }
 OF_THE_OPERATOR = {
     # What makes or changes a resource: the template does, or whoever calls pho with keys of theirs.

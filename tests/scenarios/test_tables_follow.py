@@ -79,10 +79,10 @@ def test_files_follow_a_log_that_goes_on(pho: Any, tmp_path: Path) -> None:
     folder = tmp_path / "shop"
     write_shop(folder, 20).close()
     keepers = [
-        pho.start("tables", "--to", kind, "--follow", "--seconds", 12, "--data", folder)
+        pho.start("tables", "--to", kind, "--follow", "--seconds", 7, "--data", folder)
         for kind in ("sqlite", "parquet")
     ]
-    time.sleep(3.0)
+    time.sleep(2.0)
     log = EmbeddedLog(folder, SetClock(0), "NORMAL")
     for number in range(20, 40):
         write_visits(log, range(number, number + 1))

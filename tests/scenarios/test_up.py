@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 import urllib.request
@@ -218,20 +217,3 @@ def test_parts_stop_when_their_supervisor_is_killed(pho: Command, tmp_path: Path
         return True
 
     wait_until(gone, 30.0)
-
-
-def test_what_no_start_would_bring_up_is_refused_at_once(pho: Command, tmp_path: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        status, _, err = pho.run("up", "--data", tmp_path / "shop", "--port", port)
-    assert status == 3
-    assert f"port {port} cannot be listened on: Address already in use" in " ".join(err.split())
-    file = tmp_path / "file"
-    file.write_text("no folder")
-    status, _, err = pho.run("up", "--data", file)
-    assert (status, "do: " in err) == (3, True)
-    assert pho.run("up", "--data", tmp_path, "--host", "no.such.host.invalid")[0] == 2
-    assert pho.run("up", "--data", tmp_path, "--log", "kafka://")[0] == 2
-    assert pho.run("gateway", "--data", tmp_path, "--tls", "perhaps")[0] == 2

@@ -115,7 +115,13 @@ REFUSED: dict[str, Made] = {
     "a frame with neither picture nor analysis": (
         lambda: captured("v", "pre", 0, 1, 0.5, edge_analysis=None)
     ),
-    "a frame with both": lambda: captured("v", "pre", 0, 1, 0.5, picture_id="p"),
+    "a frame with both": lambda: captured("v", "pre", 0, 1, 0.5, picture_id="0" * 32),
+    "a frame that names a path": lambda: captured(
+        "v", "pre", 0, 1, None, picture_id="../pictures/secret", edge_analysis=None
+    ),
+    "a frame that names another bucket": lambda: captured(
+        "v", "pre", 0, 1, None, picture_id="s3://others/" + "0" * 32, edge_analysis=None
+    ),
     "a frame captured before 1970": lambda: captured("v", "pre", 0, -1, 0.5),
     "a face of a confidence above 1": lambda: analyzed("v", "pre", 0, 1, 0.5, 1.000001),
     "a happiness below 0": lambda: analyzed("v", "pre", 0, 1, -0.1),

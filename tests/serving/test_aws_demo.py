@@ -22,7 +22,7 @@ from serving.demo import Demo, Play
 from serving.ledger import read_ledger
 from serving.settings import Settings, load
 
-VISITS = 3
+VISITS = 2
 SEED = 1
 
 
@@ -116,7 +116,7 @@ def test_killed_in_between_it_goes_on_and_leaves_no_picture(
         "--json",
     ]
     statuses = []
-    for crash in ("append:9", "commit.before:30", ""):
+    for crash in ("append:9", "commit.before:25", ""):
         done = subprocess.run(
             command,
             env={**environment, **({"PHO_CRASH_AT": crash} if crash else {})},

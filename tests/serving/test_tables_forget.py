@@ -61,11 +61,8 @@ def test_no_byte_of_the_forgotten_stays_in_files(pho: Any, shop: Path, tmp_path:
     assert traces(shop / "tables", str(stale)) == [], "nothing of what had learned from them"
 
 
-def test_a_reader_in_the_way_delays_the_last_bytes_and_no_longer(
-    pho: Any, shop: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_reader_in_the_way_delays_the_last_bytes_and_no_longer(pho: Any, shop: Path) -> None:
     assert pho("tables", "--data", shop).status == 0
-    monkeypatch.setattr("connectors.tables_sqlite._BUSY_TIMEOUT_MS", 50)
     reader = sqlite3.connect(shop / "tables.db", isolation_level=None)
     reader.execute("BEGIN")
     assert reader.execute("SELECT COUNT(*) FROM visits").fetchone() == (10,)

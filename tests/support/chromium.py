@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol
 
 import cv2
+from cv2.typing import MatLike
 from playwright.sync_api import Browser, sync_playwright
 
 from needs import need
@@ -39,16 +40,25 @@ def write_camera(path: Path, scenes: Sequence[tuple[str, float]]) -> Path:
         Stretches of the pinned recordings (``empty``, ``woman/rest``), each with its seconds.
     """
     stretches = load_stretches(None)
+
+    def pictures() -> Iterator[MatLike]:
+        for name, seconds in scenes:
+            for shot in range(round(seconds * SHOTS_PER_SECOND)):
+                yield stretches.picture(name, shot * _STEPS_A_SECOND // SHOTS_PER_SECOND)
+
+    return write_pictures(path, pictures())
+
+
+def write_pictures(path: Path, pictures: Iterable[MatLike]) -> Path:
+    """Write pictures (blue, green, red) as a camera of 5 a second; return the file, a ``.y4m``."""
     assert path.suffix == ".y4m"
     with path.open("wb") as file:
         size = f"W{_WIDTH_PX} H{_HEIGHT_PX}"
         file.write(f"YUV4MPEG2 {size} F{SHOTS_PER_SECOND}:1 Ip A1:1 C420jpeg\n".encode())
-        for name, seconds in scenes:
-            for shot in range(round(seconds * SHOTS_PER_SECOND)):
-                picture = stretches.picture(name, shot * _STEPS_A_SECOND // SHOTS_PER_SECOND)
-                small = cv2.resize(picture, (_WIDTH_PX, _HEIGHT_PX), interpolation=cv2.INTER_AREA)
-                file.write(b"FRAME\n")
-                file.write(cv2.cvtColor(small, cv2.COLOR_BGR2YUV_I420).tobytes())
+        for picture in pictures:
+            small = cv2.resize(picture, (_WIDTH_PX, _HEIGHT_PX), interpolation=cv2.INTER_AREA)
+            file.write(b"FRAME\n")
+            file.write(cv2.cvtColor(small, cv2.COLOR_BGR2YUV_I420).tobytes())
     return path
 
 

@@ -38,6 +38,7 @@ class MadeUpKinesis:
         self.throttle_every = 0
         self._lock = threading.Lock()
         self._written = 0
+        self.newest: dict[str, Any] = {}
 
     # What a test does
 
@@ -52,16 +53,15 @@ class MadeUpKinesis:
             place = int.from_bytes(md5(key.encode(), usedforsecurity=False).digest())
             shard = next(s for s in self.open if s.low <= place <= s.high)
             self._written += 1
-            shard.records.append(
-                {
-                    "SequenceNumber": str(10**55 + self._written),
-                    "ApproximateArrivalTimestamp": datetime.fromtimestamp(
-                        1_000_000 + self._written / 1_000, UTC
-                    ),
-                    "Data": data,
-                    "PartitionKey": key,
-                }
-            )
+            self.newest = {
+                "SequenceNumber": str(10**55 + self._written),
+                "ApproximateArrivalTimestamp": datetime.fromtimestamp(
+                    1_000_000 + self._written / 1_000, UTC
+                ),
+                "Data": data,
+                "PartitionKey": key,
+            }
+            shard.records.append(self.newest)
 
     def split(self, at: int) -> None:
         """Split an open shard in two."""
@@ -142,3 +142,42 @@ def _told(shard: MadeUpShard) -> dict[str, Any]:
     if shard.closed:
         told["SequenceNumberRange"]["EndingSequenceNumber"] = "1"
     return told
+
+
+class MadeUpStreams:
+    """Several made-up streams behind one client, which also takes records."""
+
+    def __init__(self, names: list[str], limit: int = 3) -> None:
+        self.streams = {name: MadeUpKinesis(limit) for name in names}
+        self.fail_next: list[str] = []
+        """What happens to the next calls that write: ``before`` or ``after`` it is carried out."""
+
+    def put_records(self, StreamName: str, Records: list[dict[str, Any]]) -> dict[str, Any]:
+        from botocore.exceptions import ConnectionClosedError
+
+        stream, answers = self.streams[StreamName], []
+        fault = self.fail_next.pop(0) if self.fail_next else ""
+        if fault == "before":
+            raise ConnectionClosedError(endpoint_url="http://nowhere")
+        for record in Records:
+            stream.put(record["PartitionKey"], record["Data"])
+            shard = next(s for s in stream.shards if s.records and s.records[-1] is stream.newest)
+            number = shard.records[-1]["SequenceNumber"]
+            answers.append({"ShardId": shard.name, "SequenceNumber": number})
+        if fault == "after":
+            raise ConnectionClosedError(endpoint_url="http://nowhere")
+        return {"Records": answers, "FailedRecordCount": 0}
+
+    def list_shards(self, StreamName: str, **_request: Any) -> dict[str, Any]:
+        return self.streams[StreamName].list_shards()
+
+    def get_shard_iterator(self, StreamName: str, **request: Any) -> dict[str, Any]:
+        told = self.streams[StreamName].get_shard_iterator(**request)
+        return {"ShardIterator": f"{StreamName}|{told['ShardIterator']}"}
+
+    def get_records(self, ShardIterator: str, **_request: Any) -> dict[str, Any]:
+        name, _, inner = ShardIterator.partition("|")
+        told = self.streams[name].get_records(inner)
+        if "NextShardIterator" in told:
+            told["NextShardIterator"] = f"{name}|{told['NextShardIterator']}"
+        return told

@@ -20,6 +20,7 @@ from pipelines.topology import greeting_loop
 from producers.recorded import RecordedVisitors, Script
 from running_gateways import free_port
 from schemas.codec import decode
+from serving.gateway.kiosk_hall import BRIDGE_S
 from serving.gateway.server import serve
 from serving.gateway.shop import open_shop
 from serving.settings import Settings, load
@@ -56,7 +57,7 @@ def hasty_world(seed: int = 1, patience_ms: int = HASTY.patience_ms) -> Recorded
 
 
 @contextmanager
-def serving_gateway(settings: Settings) -> Iterator[None]:
+def serving_gateway(settings: Settings, bridge_s: float = BRIDGE_S) -> Iterator[None]:
     """Serve a gateway until the block ends."""
     stop, started = threading.Event(), threading.Event()
     failed: list[BaseException] = []
@@ -66,7 +67,7 @@ def serving_gateway(settings: Settings) -> Iterator[None]:
             shop = open_shop(settings, stop, lambda _line: None)
             assert shop is not None
             with closing(shop):
-                serve(shop, stop, started.set)
+                serve(shop, stop, started.set, bridge_s)
         except BaseException as error:  # noqa: BLE001 - told to the test, which raises it
             failed.append(error)
         finally:

@@ -166,7 +166,8 @@ def _array() -> SearchStrategy[NamedArray]:
 
 def _frame() -> SearchStrategy[FrameCaptured]:
     plain = fields_of(FrameCaptured, "picture_id", "edge_analysis")
-    with_picture = st.builds(FrameCaptured, picture_id=ids, **plain)
+    picture_ids = st.text("0123456789abcdef", min_size=32, max_size=32)
+    with_picture = st.builds(FrameCaptured, picture_id=picture_ids, **plain)
     return with_picture | st.builds(FrameCaptured, edge_analysis=records(EdgeAnalysis), **plain)
 
 

@@ -80,12 +80,17 @@ class ToldPage:
         Of the gateway, on this machine.
     kiosk_id : str
         Which kiosk it is.
+    key : str or None
+        Its key.
     others : any
         Further fields of its hello.
     """
 
-    def __init__(self, port: int, kiosk_id: str = "door-1", **others: Any) -> None:
+    def __init__(
+        self, port: int, kiosk_id: str = "door-1", key: str | None = None, **others: Any
+    ) -> None:
         self.port = port
+        self.key = key
         self.kiosk_id = kiosk_id
         self.others = others
         self.heard: list[dict[str, Any]] = []
@@ -100,9 +105,10 @@ class ToldPage:
     def connect(self, **others: Any) -> dict[str, Any]:
         """Connect, say hello, send again what was not acknowledged; return the first answer."""
         self._held = ExitStack()
+        bought = ticket(self.port, self.key)
         opening = connect(
             f"ws://127.0.0.1:{self.port}/kiosk/socket",
-            subprotocols=[Subprotocol("pho.kiosk.v1"), Subprotocol(f"ticket.{ticket(self.port)}")],
+            subprotocols=[Subprotocol("pho.kiosk.v1"), Subprotocol(f"ticket.{bought}")],
             origin=Origin(f"http://127.0.0.1:{self.port}"),
         )
         self._socket = self._held.enter_context(opening)

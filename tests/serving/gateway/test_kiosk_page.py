@@ -59,9 +59,12 @@ def test_at_most_two_pictures_wait_for_their_answer(browser: Browser) -> None:
     with ScriptedGateway() as gateway:
         page, _ = open_page(browser, gateway.address)
         start(page)
+        gateway.wait_for("shot")
+        page.wait_for_timeout(500)
         gateway.answers_shots = False
         taken = gateway.pictures
-        page.wait_for_timeout(1_500)
+        wait(page, lambda: gateway.pictures - taken >= 1)
+        page.wait_for_timeout(3_000)
         assert gateway.pictures - taken <= 2
         page.context.close()
 

@@ -62,7 +62,6 @@ SIZES = [(320, 568), (360, 740), (740, 360), (1080, 1920), (1280, 720), (3840, 2
 @pytest.mark.parametrize(
     ("voices", "spoken"),
     [
-        ("[]", []),
         ("[{ name: 'Cloud', lang: 'en-US', localService: false }]", []),
         (
             "[{ name: 'Cloud', lang: 'en-US', localService: false },"

@@ -22,8 +22,8 @@ from serving.ledger import read_ledger
 
 # What Chromium's camera shows over and over: two visitors, each with nobody before.
 SCENES = (
-    *(("empty", 3), ("woman/rest", 3), ("woman/smile", 5)),
-    *(("empty", 3), ("man/rest", 3), ("man/smile", 5)),
+    *(("empty", 2.6), ("woman/rest", 2.4), ("woman/smile", 5)),
+    *(("empty", 2.6), ("man/rest", 2.4), ("man/smile", 5)),
 )
 
 

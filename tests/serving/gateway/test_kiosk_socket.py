@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from connectors import embedded_log
+from connectors.embedded_log import EmbeddedLog
 from connectors.pictures import PICTURES, FolderPictures
+from schemas.decisions import GreetingIssued
 from served_shops import hasty_world, quick_settings, records, running_job, serving_gateway
 from serving.forgotten import without_erased
+from serving.gateway.keys import KeyRing
 from serving.ledger import read_ledger
 from serving.opening import open_log
 from serving.settings import Settings
@@ -244,3 +250,108 @@ def test_welcome_says_what_to_show_while_nobody_answers(tidy_shop: Settings) -> 
     baseline = welcome["baseline"]
     assert (baseline["action_id"], sorted(baseline["texts"])) == ("welcome", ["de", "en", "es"])
     assert hello()["sent_at_ms"] - 60_000 < welcome["server_ms"] < now_ms() + 60_000
+
+
+BRIDGE_S = 2.5
+
+
+@pytest.fixture
+def brittle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    """Serve a gateway that does not wait long: neither for a page nor for a locked log."""
+    monkeypatch.setattr(embedded_log, "BUSY_TIMEOUT_MS", 50)
+    # A window long enough for a slow machine: a greeting must not expire while a test waits.
+    window = {"loops.greeting.rules.reward_window_ms": 20_000}
+    settings = quick_settings(tmp_path / "shop", **window)
+    with serving_gateway(settings, BRIDGE_S):
+        yield settings
+
+
+def look_until(page: ToldPage, wanted: Callable[[], bool]) -> None:
+    """Let somebody stand there until the page has heard something."""
+    end_s = time.monotonic() + 20.0
+    while not wanted():
+        assert time.monotonic() < end_s, page.heard[-5:]
+        page.send(edge_look(now_ms(), FACE, 0.1))
+        time.sleep(0.1)
+
+
+def issue(settings: Settings, visit_id: str) -> None:
+    """Issue a greeting as the job does."""
+    greeting = GreetingIssued(
+        **{"decision_id": visit_id, "visit_id": visit_id, "loop_id": "greeting"},
+        **{"kiosk_id": "door-1", "action_id": "joke", "text": "Hello", "language": "en"},
+        **{"voice": "", "mood": "funny"},
+        decided_at_ms=now_ms(),
+        expires_at_ms=now_ms() + 20_000,
+    )
+    with closing(EmbeddedLog(settings.data)) as log:
+        log.append("greetings", greeting)
+
+
+def test_a_page_that_comes_back_in_time_goes_on_with_its_visit(brittle: Settings) -> None:
+    with connected(brittle.gateway.port, analysis="edge") as page:
+        look_until(page, lambda: page.resume is not None)
+        visit_id = (page.resume or {})["visit_id"]
+        page.close()
+        # It comes while nobody listens, and waits for who does.
+        issue(brittle, visit_id)
+        time.sleep(0.3)
+        heard = len(page.heard)
+        # Even a page that was loaded anew, and knows nothing of it.
+        page.connect(resume=None)
+        assert page.wait(lambda m: m["type"] == "visit", first=heard)["visit_id"] == visit_id
+        greeting = page.wait(lambda m: m["type"] == "greeting")
+        assert greeting["visit_id"] == visit_id
+        page.show(greeting)
+        page.wait(lambda m: m["type"] == "shown")
+        look_until(page, lambda: len(page.of("picture")) == 3)
+    assert {f.visit_id for f in records(brittle, "frames")} == {visit_id}
+    assert len(records(brittle, "impressions")) == 1
+
+
+def test_a_visit_whose_page_stays_away_ends_as_lost(brittle: Settings) -> None:
+    with connected(brittle.gateway.port, analysis="edge") as page:
+        look_until(page, lambda: page.resume is not None)
+    seen_ms = now_ms()
+    assert records(brittle, "visits") == []
+    wait_until(lambda: len(records(brittle, "visits")) == 1)
+    (ended,) = records(brittle, "visits")
+    assert ended.reason == "camera_lost"
+    assert ended.ended_at_ms <= seen_ms
+    assert now_ms() - ended.ended_at_ms >= BRIDGE_S * 1_000
+
+
+def test_a_visit_that_nobody_looks_at_any_more_ends_though_the_page_is_there(
+    brittle: Settings,
+) -> None:
+    with connected(brittle.gateway.port, analysis="edge") as page:
+        look_until(page, lambda: page.resume is not None)
+        ended = page.wait(lambda m: m["type"] == "visit" and m["state"] == "ended")
+        assert ended["reason"] == "camera_lost"
+    assert len(records(brittle, "visits")) == 1
+
+
+def test_a_log_that_another_process_holds_is_waited_for(brittle: Settings) -> None:
+    with connected(brittle.gateway.port, analysis="edge") as page:
+        other = sqlite3.connect(brittle.data / "pho.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        look_until(page, lambda: bool(page.of("error")))
+        error = page.of("error")[0]
+        assert "locked by another process" in error["problem"]
+        assert error["fatal"] is False
+        assert page.of("visit") == []
+        other.execute("ROLLBACK")
+        other.close()
+        look_until(page, lambda: page.resume is not None)
+    assert len(records(brittle, "frames")) == 1
+
+
+def test_a_kiosks_key_is_of_that_kiosk_alone(brittle: Settings) -> None:
+    _, key = KeyRing(brittle.data / "keys.json").add("kiosk", "door-1")
+    page = ToldPage(brittle.gateway.port, "door-2", key=key)
+    assert "of kiosk 'door-1'" in page.connect()["problem"]
+    assert page.wait_closed() == 4403
+    page.close()
+    page = ToldPage(brittle.gateway.port, "door-1", key=key)
+    assert page.connect()["type"] == "welcome"
+    page.close()

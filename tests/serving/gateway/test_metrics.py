@@ -129,7 +129,7 @@ def frame(number: int) -> FrameCaptured:
         width=480,
         height=360,
         notice="page",
-        picture_id="p",
+        picture_id="0" * 32,
     )
 
 

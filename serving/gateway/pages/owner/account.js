@@ -35,6 +35,10 @@ export function showLedger({ ledger }) {
     [ledger.dead_letters, "could not be read"],
     [ledger.refused, "not analysed, as no notice was shown"],
   ].filter(([number]) => number);
+  if (!total && !sides.length && ledger.balanced) {
+    fill(at("ledger"), make("p.empty", {}, "Nothing to account for yet."));
+    return;
+  }
   fill(
     at("ledger"),
     total ? bar : null,

@@ -16,7 +16,8 @@ export function showAnswer(summary, name) {
   facts(summary);
 }
 
-const people = (number) => `${number} visitor${number === 1 ? "" : "s"}`;
+const more = (number, which) =>
+  number === 1 ? `One ${which === "more" ? "more" : "less"} visitor in 100 smiles` : `${number} ${which} visitors in 100 smile`;
 
 function smiles(told, summary) {
   const nothing = without(told, summary);
@@ -32,13 +33,13 @@ function smiles(told, summary) {
   switch (told.verdict) {
     case "more":
       return {
-        title: `${people(by)} more in 100 smile${by === 1 ? "s" : ""} with what PHO learned`,
+        title: `${more(by, "more")} with what PHO learned`,
         more: `${seen} Allowing for who happened to come, the difference is ${from} to ${to} in 100.`,
         sure,
       };
     case "fewer":
       return {
-        title: `${people(by)} fewer in 100 smile${by === 1 ? "s" : ""} with what PHO chose`,
+        title: `${more(by, "fewer")} with what PHO chose`,
         more: `${seen} Allowing for who happened to come, the difference is ${-to} to ${-from} in 100. ` +
           "The plain greeting does better: look at what is said, and to whom.",
         sure,
@@ -72,9 +73,9 @@ function rewards(told, summary, what) {
       sure: `${needed(told)}${sure}`,
     };
   }
-  const more = told.verdict === "more";
+  const isMore = told.verdict === "more";
   return {
-    title: `Each visit earns ${Math.abs(lift.value).toFixed(2)} ${more ? "more" : "less"} ${noun} with what PHO ${more ? "learned" : "chose"}`,
+    title: `Each visit earns ${Math.abs(lift.value).toFixed(2)} ${isMore ? "more" : "less"} ${noun} with what PHO ${isMore ? "learned" : "chose"}`,
     more: `${seen} Allowing for who happened to come, the difference is ${what.range(lift)}.`,
     sure,
   };

@@ -10,6 +10,12 @@ export function showCourse(summary, name) {
   const steps = summary.course
     .filter((step) => step[`learned_${name}`])
     .map((step) => ({ from_ms: step.from_ms, to_ms: step.to_ms, ...step[`learned_${name}`] }));
+  // Along visits, not along time: a night without anybody is no part of how it went.
+  let visits = 0;
+  for (const step of steps) {
+    step.middle = visits + step.n / 2;
+    visits += step.n;
+  }
   const now = summary.now_ms;
   const plain = summary[name].control;
   const few = steps.length < 2;
@@ -31,12 +37,11 @@ export function showCourse(summary, name) {
 }
 
 function options(steps, plain, what, now) {
-  const middle = (step) => (step.from_ms + step.to_ms) / 2;
-  const line = (end) => steps.map((step) => [middle(step), step[end]]);
+  const line = (end) => steps.map((step) => [step.middle, step[end]]);
   const band = { type: "line", stack: "band", stackStrategy: "all", symbol: "none", silent: true, lineStyle: { opacity: 0 }, tooltip: { show: false } };
   return {
     ...base(),
-    grid: { left: 46, right: 16, top: 16, bottom: 28 },
+    grid: { left: 46, right: 16, top: 16, bottom: 46 },
     tooltip: {
       ...base().tooltip,
       trigger: "axis",
@@ -45,7 +50,18 @@ function options(steps, plain, what, now) {
         return `${timeText(step.from_ms, now)} to ${timeText(step.to_ms, now)}\n${what.text(step.value)} (${what.range(step)}), ${count(step.n)} visits`;
       },
     },
-    xAxis: { ...axis(), type: "time", splitLine: { show: false }, min: "dataMin", max: "dataMax" },
+    xAxis: {
+      ...axis(),
+      type: "value",
+      splitLine: { show: false },
+      min: 0,
+      max: Math.ceil(steps.at(-1).middle + steps.at(-1).n / 2),
+      name: "chosen greetings",
+      nameLocation: "end",
+      nameGap: 0,
+      nameTextStyle: { align: "right", verticalAlign: "top", padding: [26, 0, 0, 0], color: colour("--ink-soft") },
+      axisLabel: { ...axis().axisLabel, formatter: (value) => count(value), showMaxLabel: false },
+    },
     yAxis: {
       ...axis(),
       type: "value",
@@ -56,7 +72,7 @@ function options(steps, plain, what, now) {
     },
     series: [
       { ...band, id: "low", data: line("low") },
-      { ...band, id: "band", data: steps.map((step) => [middle(step), step.high - step.low]), areaStyle: { color: colour("--learned"), opacity: 0.16 } },
+      { ...band, id: "band", data: steps.map((step) => [step.middle, step.high - step.low]), areaStyle: { color: colour("--learned"), opacity: 0.16 } },
       {
         id: "learned",
         type: "line",

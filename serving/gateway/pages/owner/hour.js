@@ -36,7 +36,6 @@ export function showHour(summary) {
 }
 
 function options(hour) {
-  const most = Math.max(4, ...hour.minutes.map((minute) => minute.visits));
   return {
     ...base(),
     grid: { left: 34, right: 8, top: 30, bottom: 24 },
@@ -55,7 +54,7 @@ function options(hour) {
       data: hour.minutes.map((minute) => timeText(minute.at_ms, hour.to_ms - 1)),
       axisLabel: { ...axis().axisLabel, interval: (place) => place % 10 === 9 },
     },
-    yAxis: { ...axis(), type: "value", minInterval: 1, max: most, splitNumber: 2 },
+    yAxis: { ...axis(), type: "value", minInterval: 1, max: ({ max }) => (max < 4 ? 4 : null), splitNumber: 2 },
     series: KINDS.map(([kind, name, what]) => ({
       id: kind,
       name,
