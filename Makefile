@@ -110,6 +110,7 @@ check: .venv/fetched.stamp .venv-flink/installed.stamp .venv-beam/installed.stam
 
 bench: .venv/fetched.stamp .venv-flink/installed.stamp .venv-beam/installed.stamp .venv-bytewax/installed.stamp .venv-rivals/installed.stamp
 	$(BIN)/python benchmarks/loop.py
+	$(BIN)/python benchmarks/gateway.py --quick
 	$(BIN)/python benchmarks/policies.py
 	$(BIN)/python benchmarks/join.py
 	$(BEAM)/python benchmarks/backfill.py

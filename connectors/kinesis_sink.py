@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from connectors.aws_errors import AGAIN, ANYWHERE, SERVICES, call
+from connectors.aws_errors import call
+from connectors.aws_failures import AGAIN, ANYWHERE, SERVICES
 from connectors.kinesis_address import KinesisAddress
 from connectors.kinesis_aggregation import MAGIC, Part, pack
 from connectors.kinesis_shards import shard_number

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from connectors.aws_errors import MISSING, SERVICES, call
+from connectors.aws_errors import call
+from connectors.aws_failures import MISSING, SERVICES
 from connectors.dynamodb_items import KINDS, POSITIONS
 from schemas.errors import CloudError, PhoError, ResourceError
 from serving.findings import Finding

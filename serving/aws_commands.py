@@ -12,6 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from connectors.embedded_log import FILE_NAME
 from schemas.errors import ResourceError, UsageError
 from serving.console import (
     AsJson,
@@ -67,6 +68,9 @@ def demo_aws(
     if base.log.address:
         problem = f"the demo makes its own log, and log.address is {base.log.address}"
         raise UsageError(problem, "Leave log.address empty")
+    if not base.aws.endpoint and (base.data / FILE_NAME).exists():
+        problem = f"{base.data} holds a log, and what stood for AWS then is gone"
+        raise UsageError(problem, "Name a new folder with --data")
     require_vision()
     _require_aws()
     from serving import aws_demo

@@ -31,7 +31,6 @@ from connectors.s3_pictures import ensure_bucket
 from engines.embedded import EmbeddedEngine
 from pipelines.analyze import Analyser
 from schemas.codec import decode
-from schemas.errors import CloudError, ResourceError
 from serving.cloud_step import READS_PER_SECOND, Cloud, CloudStep, Travelled, by_id
 from serving.demo import Demo, Play
 from serving.reshaping import Reshaping
@@ -106,10 +105,10 @@ class AwsDemo(Demo):
         self.clients = aws_clients(settings)
         self.address = KinesisAddress.parse(settings.log.address)
         self.streams = AwsClients(self.address.access(aws_access(settings.aws))).client("kinesis")
-        self._prepare(settings)
         # Its log is in the folder as any demo's; the address is where AWS's part of it stands.
         log = msgspec.structs.replace(settings.log, address="")
         super().__init__(msgspec.structs.replace(settings, log=log), play)
+        self._prepare(settings)
         # Three records a visit at least: a third of the way a split, at two thirds a merge.
         self.reshaping = Reshaping(self.streams, self.address, play.visits) if reshape else None
         self.travelled = Travelled()
@@ -256,12 +255,3 @@ def cloud_settings(settings: Settings, endpoint: str, endpoints: dict[str, str])
 def outcomes_of(log: EmbeddedLog) -> set[bytes]:
     """Return every outcome as its bytes: what two demos of one seed must have in common."""
     return {row.value for row in log.scan("outcomes")}
-
-
-def require_aws(error: ImportError) -> ResourceError:
-    """Return what to do where boto3 or moto is missing."""
-    problem = f"the demo on AWS needs {error.name}, which is not installed"
-    return ResourceError(problem, "Install the extras: pip install 'pho[aws,vision,dev]'")
-
-
-__all__ = ["AwsDemo", "CloudError", "CloudReport", "Servers", "cloud_settings", "local_servers"]

@@ -9,6 +9,8 @@ import msgspec
 
 from schemas.errors import SettingsError
 
+KINDS = ("sqlite", "parquet", "postgres")
+"""Where tables can be kept that hold every column."""
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
 

@@ -20,8 +20,8 @@ from engines.policy_history import PolicyHistory
 from schemas.errors import ResourceError, UsageError
 from serving.forgotten import key_path
 from serving.settings import Settings
+from serving.settings_tables import KINDS
 
-KINDS = ("sqlite", "parquet", "postgres")
 FOLDER = "tables"
 _POSTGRES_CURE = "Install the extra: pip install 'pho[tables]'"
 

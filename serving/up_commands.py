@@ -14,6 +14,7 @@ from rich.markup import escape
 from connectors.assets import FETCH_CURE, missing_assets
 from schemas.errors import ModelError, ResourceError
 from serving.console import Config, Data, LogAddress, as_flag, err, require_vision
+from serving.kinesis_opening import is_on_kinesis
 from serving.opening import kafka_address, open_log
 from serving.settings import Settings, load
 from serving.stopping import stop_on_signals
@@ -153,7 +154,7 @@ def check_place(settings: Settings) -> None:
 
     if settings.log.address:
         # Whether a broker answers is waited for; whether one could be asked is known now.
-        if settings.log.address.startswith("kafka://"):
+        if not is_on_kinesis(settings):
             kafka_address(settings, settings.kafka.client)
     else:
         # It says what is wrong with the folder or the file; and the parts find it made.
@@ -184,8 +185,9 @@ def parts_of(
     serves : mapping
         Options of the gateway.
     """
-    here = not settings.log.address
-    of_job = {name: common[name] for name in ("config", "data")}
+    # On Kafka Flink runs it; in a folder and on Kinesis this machine does.
+    here = not settings.log.address or is_on_kinesis(settings)
+    of_job = {name: common[name] for name in ("config", "data", "log")}
     parts = [Part("job", ("run", "--watch", *_options(of_job)))] if here else []
     parts.append(Part("gateway", ("gateway", *_options({**common, **serves}))))
     if camera is not None:

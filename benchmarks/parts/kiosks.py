@@ -92,6 +92,7 @@ class Page:
         self._present = False
         self._comes_ms = now_ms() + random.randint(*EMPTY_MS)  # noqa: S311 - no secret
         self._reports: dict[str, dict[str, Any]] = {}
+        self._said: set[str] = set()
         self._resume: dict[str, Any] | None = None
         self._visit_s: float | None = None
 
@@ -188,9 +189,10 @@ class Page:
     async def _greeted(
         self, socket: ClientConnection, message: dict[str, Any], heard_s: float
     ) -> None:
-        if self._greeted_ms is not None:
+        if message["decision_id"] in self._said:
             self._found.repeats += 1
             return
+        self._said.add(message["decision_id"])
         self._greeted_ms = now_ms()
         if self._visit_s is not None:
             self._found.greetings_ms.append((heard_s - self._visit_s) * 1_000.0)

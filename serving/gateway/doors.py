@@ -5,6 +5,8 @@ What is open is a list; everything else, also a route that is added later, is th
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -26,6 +28,8 @@ Scoped = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scoped, Receive, Send], Awaitable[None]]
+
+_logger = logging.getLogger(__name__)
 
 KIOSK_SOCKET = "/kiosk/socket"
 SUBPROTOCOL = "ticket."
@@ -224,12 +228,17 @@ class Doors:
             problem = f"a key of scope {key.scope!r} does not open {scope['path'][:80]}"
             cure = f"Make one that does: pho keys add --scope {min(wanted)}"
             return Refusal(403, "scope", problem, cure)
-        try:
-            self._keys.used(key)
-        except PhoError:
-            # A folder that cannot be written now is no reason to send a kiosk away.
-            pass
+        if self._keys.wants_note(key):
+            # In a thread: fifty kiosks that come back at once are fifty fsyncs.
+            asyncio.get_running_loop().run_in_executor(None, self._note, key.id)
         return key.caller
+
+    def _note(self, key_id: str) -> None:
+        try:
+            self._keys.used(key_id)
+        except PhoError as error:
+            # A folder that cannot be written now is no reason to send a kiosk away.
+            _logger.info("the use of key %s is not noted: %s", key_id, error)
 
     def _meant(self, text: str) -> str | None:
         """Return the id of the key that this was meant to be, where there is such a key."""

@@ -203,18 +203,23 @@ class KeyRing:
         self._change(lambda keys: tuple(key for key in keys if key.id != key_id))
         return gone
 
-    def used(self, key: Key) -> None:
-        """Note that a key opened something, to the minute."""
+    def wants_note(self, key: Key) -> bool:
+        """Whether the use of a key is to be noted: it was not within this minute."""
+        last_ms = key.last_used_at_ms
+        return last_ms is None or self._clock() - last_ms >= _USED_EVERY_MS
+
+    def used(self, key_id: str) -> None:
+        """Note that a key opened something, to the minute; it writes a file, which takes time."""
+        key = self.get(key_id)
+        if key is None or not self.wants_note(key):
+            return
         now_ms = self._clock()
-        if key.last_used_at_ms is None or now_ms - key.last_used_at_ms >= _USED_EVERY_MS:
-            self._change(
-                lambda keys: tuple(
-                    msgspec.structs.replace(each, last_used_at_ms=now_ms)
-                    if each.id == key.id
-                    else each
-                    for each in keys
-                )
+        self._change(
+            lambda keys: tuple(
+                msgspec.structs.replace(each, last_used_at_ms=now_ms) if each.id == key_id else each
+                for each in keys
             )
+        )
 
     def _read(self) -> _File | None:
         try:

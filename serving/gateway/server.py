@@ -22,6 +22,7 @@ from serving.gateway.certificates import (
 )
 from serving.gateway.kiosk_hall import BRIDGE_S
 from serving.gateway.kiosk_messages import MESSAGE_BYTES_MAX
+from serving.gateway.renewing import Renewing
 from serving.gateway.shop import Shop
 from serving.settings import Settings
 from serving.settings_gateway import GatewaySettings
@@ -77,8 +78,12 @@ def certificate_of(settings: Settings) -> tuple[Path, Path, Certificate | None] 
         files = Path(gateway.certificate_file), Path(gateway.key_file)
         check_files(*files)
         return (*files, None)
-    own = own_certificate(settings.data / FOLDER, own_names(gateway.hosts))
+    own = _own(settings)
     return own.certificate_file, own.key_file, own
+
+
+def _own(settings: Settings) -> Certificate:
+    return own_certificate(settings.data / FOLDER, own_names(settings.gateway.hosts))
 
 
 def serve(
@@ -103,9 +108,11 @@ def serve(
         It cannot listen there, or has no certificate.
     """
     tls = certificate_of(shop.settings)
+    own = tls[2] if tls is not None else None
+    renewing = Renewing(own, lambda: _own(shop.settings)) if own is not None else None
     listening = bound_socket(shop.settings.gateway)
     try:
-        app = make_app(shop, tls[2] if tls is not None else None, bridge_s)
+        app = make_app(shop, own, bridge_s)
         config = uvicorn.Config(
             app,
             log_level="warning",
@@ -124,7 +131,7 @@ def serve(
             ssl_certfile=tls[0] if tls is not None else None,
             ssl_keyfile=tls[1] if tls is not None else None,
         )
-        asyncio.run(_serve(_Server(config), listening, stop, started))
+        asyncio.run(_serve(_Server(config), listening, stop, started, renewing))
     finally:
         listening.close()
 
@@ -139,15 +146,24 @@ class _Server(uvicorn.Server):
 
 
 async def _serve(
-    server: _Server, listening: socket.socket, stop: StopFlag, started: Callable[[], None]
+    server: _Server,
+    listening: socket.socket,
+    stop: StopFlag,
+    started: Callable[[], None],
+    renewing: Renewing | None,
 ) -> None:
     serving = asyncio.create_task(server.serve([listening]))
+    renewal: asyncio.Task[None] | None = None
     said = False
     while not serving.done():
         if server.started and not said:
             said = True
             started()
+            if renewing is not None and server.config.ssl is not None:
+                renewal = asyncio.create_task(renewing.run(server.config.ssl))
         if stop.is_set():
             server.should_exit = True
         await asyncio.sleep(_LOOK_EVERY_S)
+    if renewal is not None:
+        renewal.cancel()
     await serving

@@ -17,6 +17,7 @@ from schemas.errors import LogFull, LogUnavailable
 from serving.gateway.keys import FILE_NAME, KeyRing
 from serving.gateway.metrics import Metrics
 from serving.gateway.tickets import Tickets
+from serving.kinesis_opening import is_on_kinesis, wait_for_kinesis
 from serving.opening import connect_kafka, hasty, open_log, registry_format, wait_for_topics
 from serving.services import open_pictures
 from serving.settings import Settings
@@ -90,8 +91,10 @@ def open_shop(settings: Settings, stop: StopFlag, say: Callable[[str], None]) ->
 
 def _open_log(settings: Settings, stop: StopFlag, say: Callable[[str], None]) -> Log | None:
     """Open the log, waiting for its broker; None: told to stop before one answered."""
-    if not settings.log.address.startswith("kafka://"):
+    if not settings.log.address:
         return open_log(settings, must_exist=False)
+    if is_on_kinesis(settings):
+        return wait_for_kinesis(settings, stop, say)
     # A visitor does not stand there for two minutes: the next look tries again sooner.
     settings = hasty(settings)
     if not wait_for_topics(settings, TOPICS, "LogAppendTime", stop, say):

@@ -12,15 +12,13 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from connectors.aws_errors import (
     _METHODS,
-    ANYWHERE,
-    SERVICES,
-    TRANSPORT,
     call,
     check_answer,
     explain,
     judge,
     permission,
 )
+from connectors.aws_failures import ANYWHERE, SERVICES, TRANSPORT
 from schemas.errors import CloudError, ResourceError
 
 

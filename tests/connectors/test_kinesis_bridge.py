@@ -10,18 +10,23 @@ from pathlib import Path
 import pytest
 
 import worlds
-from brokers import fresh_topics
+from brokers import drop_topics, fresh_topics
+from brokers import fresh_address as fresh_kafka_address
 from brokers import open_log as open_kafka_log
 from connectors.bridge import POSITION, Bridge
 from connectors.clocks import SetClock
 from connectors.embedded_log import EmbeddedLog
 from connectors.kafka_address import KafkaAddress
 from connectors.kafka_clients import Incoming, KafkaClient, connect
+from connectors.kafka_log import TICKED_STREAMS
+from connectors.kafka_topics import create_topics
 from connectors.kinesis_bridge import KinesisBridge
+from connectors.kinesis_intake import INTAKE_STREAMS
 from connectors.kinesis_rows import KinesisRows
 from connectors.local_kafka import LocalKafka
 from connectors.logs import Row
 from connectors.reading_back import read_between
+from engines.ticker import Ticker
 from kinesis_servers import (
     READS_PER_SECOND,
     client_of,
@@ -226,3 +231,40 @@ def test_kafka_goes_to_kinesis_and_keeps_its_times(
         copies = list(open_log(address).scan(*COPIED))
     assert told(copies) == told(source.scan(*COPIED))
     assert {row.stream for row in copies} == set(COPIED) <= set(STREAMS)
+
+
+def test_in_front_of_flink_the_bridge_keeps_its_topics_time_and_a_ticker_the_others(
+    broker: LocalKafka,
+) -> None:
+    address = fresh_kafka_address(broker.bootstrap)
+    written = [stream for stream in STREAMS if stream not in INTAKE_STREAMS]
+    bridged = create_topics(address, partitions=1, bridged=True, streams=INTAKE_STREAMS)
+    plain = create_topics(address, partitions=1, streams=written)
+    assert set(bridged.created) == set(map(address.topic, INTAKE_STREAMS))
+    assert set(bridged.created).isdisjoint(plain.created)
+    assert len(bridged.created) + len(plain.created) == len(STREAMS) - 1
+    assert create_topics(address, partitions=1, streams=written).findings == []
+
+    kinesis = fresh_address()
+    make_streams(kinesis, shards=1, streams=INTAKE_STREAMS)
+    frame = worlds.captured("v1", "pre", 0, worlds.START_MS, 0.2)
+    open_log(kinesis).append("frames", frame)
+    with open_kafka_log(address) as kafka:
+        client = connect(address, client="confluent", delivery_timeout_ms=30_000)
+        rows = KinesisRows(client_of(kinesis), kinesis, READS_PER_SECOND)
+        bridge = Bridge(client, INTAKE_STREAMS, source_forgets=True)
+        bridge.copy(rows.scan(*bridge.names))
+        bridge.tick(rows.frontier_ms + 1_000, TAIL_MS)
+        rows.close()
+        kafka.append("analyses", worlds.analyzed("v1", "pre", 0, worlds.START_MS, 0.2))
+        ticker = Ticker(client, lambda: TAIL_MS, streams=written)
+        for second in range(3):
+            ticker.step(100.0 + second)
+        client.close()
+        newest = kafka.newest(*TICKED_STREAMS)
+    drop_topics(address)
+    assert ticker.ticks
+    for (stream, _), row in newest.items():
+        assert row is not None, f"{stream} stands still"
+        assert row.stream == "ticks"
+        assert (row.key == "bridge") == (stream in INTAKE_STREAMS)

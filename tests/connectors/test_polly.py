@@ -126,6 +126,12 @@ def test_the_folder_stays_within_its_bound(polly: MadeUp, tmp_path: Path) -> Non
     assert len(polly.asked) > asked
 
 
+def test_what_was_just_spoken_stays_however_small_the_bound(polly: MadeUp, tmp_path: Path) -> None:
+    speech = speaking(polly, tmp_path / "speech", cache_bytes=1)
+    assert speech.speak("Welcome.", "en") == speech.speak("Welcome.", "en")
+    assert len(polly.asked) == 2
+
+
 def test_polly_that_fails_is_left_alone_for_a_while(polly: MadeUp, tmp_path: Path) -> None:
     from botocore.exceptions import ReadTimeoutError
 

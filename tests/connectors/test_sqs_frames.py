@@ -374,7 +374,7 @@ def test_a_queue_that_is_not_there_says_so(shop: Shop) -> None:
 
 
 def test_through_a_faulty_network_nothing_is_lost_and_nothing_stays(shop: Shop) -> None:
-    names = [f"door-{n % 3}/s{n}/0-pre.jpg" for n in range(40)]
+    names = [f"door-{n % 3}/s{n}/0-pre.jpg" for n in range(24)]
     for name in names:
         shop.upload(name)
     faults = Faults(throttled=0.05, failed=0.01, reset=0.02, lost=0.03, slow=0.02, slow_s=0.2)
@@ -400,13 +400,13 @@ def test_through_a_faulty_network_nothing_is_lost_and_nothing_stays(shop: Shop) 
                 continue
         source.close()
         assert {frame.frame_id for frame in shop.frames()} == {
-            f"door-{n % 3}.s{n}.pre.0" for n in range(40)
+            f"door-{n % 3}.s{n}.pre.0" for n in range(24)
         }
         for frame in shop.frames():
             pictures.delete(frame.picture_id or "")
         assert pictures.flush(60.0)
         assert proxy.done["throttled"] > 0
-        assert sum(proxy.done.values()) - proxy.done["passed"] >= 10
+        assert sum(proxy.done.values()) - proxy.done["passed"] >= 5
         far.close()
     near = S3Pictures(shop.s3, KEPT)
     near.sweep(time.time_ns() // 1_000_000 + 11_500, ())

@@ -14,11 +14,13 @@ from zlib import crc32
 import psycopg
 import pytest
 
-from analysts import all_rows, feed, opened, wanted, write_shop, write_visits
+from analysts import KEY, all_rows, feed, opened, visit_name, wanted, write_shop, write_visits
 from archiving import PartitionedLog
 from connectors.clocks import SetClock
 from connectors.embedded_log import EmbeddedLog
 from connectors.logs import Row
+from connectors.persons import Erased
+from connectors.tables_contract import Batch
 from connectors.tables_parquet import ParquetTables
 from connectors.tables_postgres import PostgresTables
 from connectors.tables_schema import DECISIONS, POLICY_HISTORY, TABLES, VISITS
@@ -26,6 +28,7 @@ from connectors.tables_sqlite import SqliteTables
 from engines.rebuilding import learning
 from policies.base import checksum_of
 from postgres import Postgres, shared_postgres
+from schemas.erasure import id_hash
 from schemas.errors import (
     EngineBusy,
     SettingsError,
@@ -330,3 +333,22 @@ def test_a_visit_that_moves_to_another_day_leaves_its_file(tmp_path: Path) -> No
     assert len(list(tables.rows(VISITS, "2026-01-04"))) == 1
     tables.close()
     log.close()
+
+
+def test_no_byte_stays_in_the_gaps_of_pages_that_were_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.tables_feed.BATCH_ROWS", 7)
+    log = write_shop(tmp_path / "log", 160, every_ms=60_000)
+    tables = SqliteTables(tmp_path / "tables.db")
+    feed(log, tables).run()
+    names = [visit_name(number) for number in range(160) if number % 4 != 2]
+    pages = tables.run("PRAGMA page_count")[0][0]
+    tables.write(Batch(erased=Erased(KEY, {id_hash(KEY, name) for name in names})))
+    assert tables.run("PRAGMA secure_delete") == [(1,)]
+    assert tables.run("PRAGMA page_count")[0][0] < pages, "the file was written anew"
+    tables.close()
+    log.close()
+    data = (tmp_path / "tables.db").read_bytes()
+    assert visit_name(2).encode() in data
+    assert [name for name in names if name.encode() in data] == []

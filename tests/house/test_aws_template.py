@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from cloudformation import as_list, read_template, statements
 from connectors.aws_clients import AwsClients
-from connectors.aws_errors import SERVICES, permission
+from connectors.aws_errors import permission
+from connectors.aws_failures import SERVICES
 from connectors.dynamodb_items import POSITIONS, TTL, definitions
 from local_aws_fixture import local_clients
 from schemas.streams import STREAMS

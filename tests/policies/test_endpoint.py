@@ -76,6 +76,12 @@ def test_without_an_answer_the_policy_within_decides_to_the_byte(
     assert many[0].tobytes() == hosted.probabilities(context(None), eligible).tobytes()
 
 
+def test_less_than_nothing_counts_as_nothing(make_config: MakeConfig) -> None:
+    policy = prior(configured(make_config, "uniform"))
+    p = policy.probabilities(context((-0.5, 0.5, 0.5)), (True, True, True))
+    assert p.tolist() == pytest.approx([0.0, 0.5, 0.5])
+
+
 def test_an_answer_that_leaves_no_chance_to_whoever_may_is_none(make_config: MakeConfig) -> None:
     policy = prior(configured(make_config, "uniform"))
     p = policy.probabilities(context((1.0, 0.0, 0.0)), (False, True, True))

@@ -24,7 +24,7 @@ from connectors.erasure_key import make_key
 from engines.forgetting import Asked, forget_embedded
 from postgres import Postgres
 
-KILLS = int(os.environ.get("KILLS", "8"))
+KILLS = int(os.environ.get("KILLS", "6"))
 SEED = int(os.environ.get("SEED", "1"))
 VISITS = 90
 # A child that starts where the test stands: a new interpreter would take a second for each kill.

@@ -75,6 +75,12 @@ def test_a_setting_that_cannot_be_is_refused(
     assert f"aws.{name.lower()}" in ran.err
 
 
+def test_a_demo_is_not_played_into_a_log_that_is_there(pho: Any, demo_folder: Path) -> None:
+    ran = pho("demo-aws", "--data", demo_folder)
+    assert ran.status == 2
+    assert "Name a new folder" in ran.err
+
+
 def test_tables_go_to_dynamodb(
     pho: Any, aws: AwsClients, demo_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,7 @@ from serving.demo import Demo, Play
 from serving.ledger import read_ledger
 from serving.settings import Settings, load
 
-VISITS = 2
+VISITS = int(os.environ.get("AWS_VISITS", "2"))
 SEED = 1
 
 
@@ -65,6 +65,7 @@ def outcomes_in(folder: Path) -> set[bytes]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_the_same_outcomes_with_a_split_and_a_merge_and_faults(
     servers: Servers, wanted: set[bytes], tmp_path: Path
 ) -> None:
@@ -95,6 +96,7 @@ def test_the_same_outcomes_with_a_split_and_a_merge_and_faults(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_killed_in_between_it_goes_on_and_leaves_no_picture(
     servers: Servers, wanted: set[bytes], tmp_path: Path
 ) -> None:
@@ -123,7 +125,7 @@ def test_killed_in_between_it_goes_on_and_leaves_no_picture(
             check=False,
             capture_output=True,
             cwd=Path(__file__).parents[2],
-            timeout=110,
+            timeout=180,
         )
         statuses.append(done.returncode)
     assert statuses == [-signal.SIGKILL, -signal.SIGKILL, 0], done.stderr.decode()

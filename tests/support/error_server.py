@@ -56,6 +56,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.headers.get("X-Amz-Target"):
             body = json.dumps({"__type": code, "message": "refused"})
             self._send(status, "application/x-amz-json-1.1", body)
+        elif self.path.startswith("/v1/"):  # Polly
+            self._send(status, "application/json", '{"message": "refused"}')
         elif b"Action=" in asked:
             error = (
                 f"<Error><Type>Sender</Type><Code>{code}</Code><Message>refused</Message></Error>"
@@ -72,6 +74,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
+        if status >= 400 and self.path.startswith("/v1/"):
+            self.send_header("x-amzn-ErrorType", self.server.code)
         self.end_headers()
         self.wfile.write(data)
 

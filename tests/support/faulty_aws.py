@@ -65,7 +65,9 @@ class FaultyAws:
         self._upstream = urlsplit(endpoint).netloc
         self._local = threading.local()
         self._opened: list[http.client.HTTPConnection] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = ThreadingHTTPServer(
+            ("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": self})
+        )
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
 
@@ -134,94 +136,94 @@ class FaultyAws:
         raise AssertionError
 
 
-def _handler(proxy: FaultyAws) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        # Without these two each answer takes 44 ms instead of one.
-        wbufsize = -1
-        disable_nagle_algorithm = True
+class _Handler(BaseHTTPRequestHandler):
+    """Serves one connection; its class in use has the proxy."""
 
-        def _serve(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            target = self.headers.get("X-Amz-Target") or self.command
-            name = proxy.fault(target)
-            if name == "throttled":
-                self._error(400, THROTTLED)
-            elif name == "failed":
-                self._error(500, "InternalFailureException")
-            elif name == "reset":
+    proxy: FaultyAws
+    protocol_version = "HTTP/1.1"
+    # Without these two each answer takes 44 ms instead of one.
+    wbufsize = -1
+    disable_nagle_algorithm = True
+
+    def _serve(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        target = self.headers.get("X-Amz-Target") or self.command
+        name = self.proxy.fault(target)
+        if name == "throttled":
+            self._error(400, THROTTLED)
+        elif name == "failed":
+            self._error(500, "InternalFailureException")
+        elif name == "reset":
+            self._break()
+        else:
+            status, headers, told = self._pass_on(target, body)
+            if name == "slow":
+                time.sleep(self.proxy.faults.slow_s)
+            if name == "lost":
                 self._break()
             else:
-                status, headers, told = self._pass_on(target, body)
-                if name == "slow":
-                    time.sleep(proxy.faults.slow_s)
-                if name == "lost":
-                    self._break()
-                else:
-                    self._answer(status, headers, told)
+                self._answer(status, headers, told)
 
-        do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = _serve
+    do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = _serve
 
-        def _pass_on(self, target: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
-            headers = {k: v for k, v in self.headers.items() if k.lower() != "content-length"}
-            if not (proxy.faults.refused_records and target.endswith(".PutRecords")):
-                return proxy.ask(self.command, self.path, headers, body)
-            asked = json.loads(body)
-            refused = proxy.chosen(len(asked["Records"]))
-            kept = [r for r, no in zip(asked["Records"], refused, strict=True) if not no]
-            told: dict[str, Any] = {"Records": []}
-            status, answered = 200, {"Content-Type": "application/x-amz-json-1.1"}
-            if kept:
-                text = json.dumps(asked | {"Records": kept}).encode()
-                status, answered, raw = proxy.ask(self.command, self.path, headers, text)
-                if status != 200:
-                    return status, answered, raw
-                told = json.loads(raw)
-            taken = iter(told["Records"])
-            told["Records"] = [
-                {"ErrorCode": THROTTLED, "ErrorMessage": "Slower"} if no else next(taken)
-                for no in refused
-            ]
-            told["FailedRecordCount"] = sum(refused)
-            with proxy._lock:
-                proxy.done["records refused"] += sum(refused)
-            return status, answered, json.dumps(told).encode()
+    def _pass_on(self, target: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        headers = {k: v for k, v in self.headers.items() if k.lower() != "content-length"}
+        if not (self.proxy.faults.refused_records and target.endswith(".PutRecords")):
+            return self.proxy.ask(self.command, self.path, headers, body)
+        asked = json.loads(body)
+        refused = self.proxy.chosen(len(asked["Records"]))
+        kept = [r for r, no in zip(asked["Records"], refused, strict=True) if not no]
+        told: dict[str, Any] = {"Records": []}
+        status, answered = 200, {"Content-Type": "application/x-amz-json-1.1"}
+        if kept:
+            text = json.dumps(asked | {"Records": kept}).encode()
+            status, answered, raw = self.proxy.ask(self.command, self.path, headers, text)
+            if status != 200:
+                return status, answered, raw
+            told = json.loads(raw)
+        taken = iter(told["Records"])
+        told["Records"] = [
+            {"ErrorCode": THROTTLED, "ErrorMessage": "Slower"} if no else next(taken)
+            for no in refused
+        ]
+        told["FailedRecordCount"] = sum(refused)
+        with self.proxy._lock:
+            self.proxy.done["records refused"] += sum(refused)
+        return status, answered, json.dumps(told).encode()
 
-        def _error(self, status: int, code: str) -> None:
-            text = json.dumps({"__type": code, "message": "made up by a test"}).encode()
-            self._answer(status, {"Content-Type": "application/x-amz-json-1.1"}, text)
+    def _error(self, status: int, code: str) -> None:
+        text = json.dumps({"__type": code, "message": "made up by a test"}).encode()
+        self._answer(status, {"Content-Type": "application/x-amz-json-1.1"}, text)
 
-        def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
-            self.send_response(status)
-            left_out = ("content-length", "connection", "transfer-encoding", "date", "server")
-            for name, value in headers.items():
-                if name.lower() not in left_out:
-                    self.send_header(name, value)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
+    def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.send_response(status)
+        left_out = ("content-length", "connection", "transfer-encoding", "date", "server")
+        for name, value in headers.items():
+            if name.lower() not in left_out:
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
-        def _break(self) -> None:
-            # With no time to linger the other side gets a reset, not an end.
-            linger = struct.pack("ii", 1, 0)
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-            self.close_connection = True
-            self.connection.close()
+    def _break(self) -> None:
+        # With no time to linger the other side gets a reset, not an end.
+        linger = struct.pack("ii", 1, 0)
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.close_connection = True
+        self.connection.close()
 
-        def log_message(self, *_told: object) -> None:
-            pass
+    def log_message(self, *_told: object) -> None:
+        pass
 
-        def handle(self) -> None:
-            try:
-                super().handle()
-            except (ConnectionError, ValueError, OSError):
-                return
+    def handle(self) -> None:
+        try:
+            super().handle()
+        except (ConnectionError, ValueError, OSError):
+            return
 
-        def finish(self) -> None:
-            try:
-                super().finish()
-            except (ConnectionError, ValueError, OSError):
-                return
-
-    return Handler
+    def finish(self) -> None:
+        try:
+            super().finish()
+        except (ConnectionError, ValueError, OSError):
+            return

@@ -37,6 +37,8 @@ class MadeUpKinesis:
         self.expire_every = 0
         self.throttle_every = 0
         self._lock = threading.Lock()
+        self._iterators = 0
+        self._expired: set[str] = set()
         self._written = 0
         self.newest: dict[str, Any] = {}
 
@@ -101,7 +103,7 @@ class MadeUpKinesis:
             at = sum(int(r["SequenceNumber"]) <= after for r in shard.records)
         else:
             assert ShardIteratorType == "TRIM_HORIZON"
-        return {"ShardIterator": f"{ShardId}:{at}"}
+        return {"ShardIterator": self._iterator(ShardId, at)}
 
     def get_records(self, ShardIterator: str, **_request: Any) -> dict[str, Any]:
         from botocore.exceptions import ClientError
@@ -109,18 +111,20 @@ class MadeUpKinesis:
         with self._lock:
             self.reads += 1
             if self.expire_every and self.reads % self.expire_every == 0:
+                self._expired.add(ShardIterator)
+            if ShardIterator in self._expired:
                 raise ClientError({"Error": {"Code": "ExpiredIteratorException"}}, "GetRecords")
             if self.throttle_every and self.reads % self.throttle_every == 0:
                 code = "ProvisionedThroughputExceededException"
                 raise ClientError({"Error": {"Code": code}}, "GetRecords")
-            name, _, place = ShardIterator.rpartition(":")
+            name, place, _ = ShardIterator.split(":")
             shard, at = self._shard(name), int(place)
             records = shard.records[at : at + self.limit]
             at += len(records)
             left = len(shard.records) - at
             told: dict[str, Any] = {"Records": records, "MillisBehindLatest": left}
             if left or not shard.closed:
-                told["NextShardIterator"] = f"{name}:{at}"
+                told["NextShardIterator"] = self._iterator(name, at)
             else:
                 told["ChildShards"] = [
                     {"ShardId": child.name, "ParentShards": child.parents}
@@ -128,6 +132,10 @@ class MadeUpKinesis:
                     if name in child.parents
                 ]
             return told
+
+    def _iterator(self, name: str, at: int) -> str:
+        self._iterators += 1
+        return f"{name}:{at}:{self._iterators}"
 
     def _shard(self, name: str) -> MadeUpShard:
         return next(shard for shard in self.shards if shard.name == name)

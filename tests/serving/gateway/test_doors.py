@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knocking import ELSEWHERE, HERE, LOOPBACK, NETWORK, House
+from schemas.errors import ResourceError
 from serving.gateway.doors import REASONS, DoorRules
 from serving.gateway.failed_keys import BURST, EVERY_S, FailedKeys
 from serving.gateway.keys import THIS_MACHINE, KeyRing
@@ -251,6 +252,21 @@ def test_a_kiosks_key_opens_nothing_else(house: House, kiosk_key: str) -> None:
     assert answer.caller is not None
     assert (answer.caller.scopes, answer.caller.kiosk_id) == (frozenset({"kiosk"}), "door-1")
     assert house.get("/api/kiosk/x", key=kiosk_key).status == 200
+
+
+def test_its_use_is_noted_and_a_folder_that_takes_nothing_sends_nobody_away(
+    house: House, owner_key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert house.get("/metrics", key=owner_key).status == 200
+    assert house.keys.keys()[0].last_used_at_ms is not None
+
+    def full(_key_id: str) -> None:
+        problem = "no room"
+        raise ResourceError(problem)
+
+    monkeypatch.setattr(house.keys, "wants_note", lambda _key: True)
+    monkeypatch.setattr(house.keys, "used", full)
+    assert house.get("/metrics", key=owner_key).status == 200
 
 
 def test_an_owners_key_is_no_kiosk(house: House, owner_key: str) -> None:

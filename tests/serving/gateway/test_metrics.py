@@ -12,11 +12,11 @@ from typing import Any
 
 import httpx
 import pytest
-from running_gateways import running_gateway, shop_at
 
 from connectors.clocks import SetClock
 from connectors.embedded_log import EmbeddedLog
 from connectors.logs import Log, Row
+from running_gateways import running_gateway, shop_at
 from schemas.codec import encode
 from schemas.errors import LogUnavailable
 from schemas.frames import FrameAnalyzed, FrameCaptured

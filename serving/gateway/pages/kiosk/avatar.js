@@ -276,12 +276,15 @@ export class Avatar {
     const [left, right, corner] = [200 - half, 200 + half, 300 - smile * 7];
     const upper = corner + smile * 32 - open * 6;
     const lower = upper + open * 62 + (smile > 0.7 ? (smile - 0.7) * 90 : 0);
-    const shape = `M${n(left)} ${n(corner + skew)} Q200 ${n(upper)} ${n(right)} ${n(corner - skew)} Q200 ${n(lower)} ${n(left)} ${n(corner + skew)} Z`;
+    // The lower lip is round: a cubic whose middle lies at three quarters of its handles' depth.
+    const depth = (lower - corner) * 0.67;
+    const chin = `C${n(200 + half * 0.86)} ${n(corner + depth)} ${n(200 - half * 0.86)} ${n(corner + depth)}`;
+    const shape = `M${n(left)} ${n(corner + skew)} Q200 ${n(upper)} ${n(right)} ${n(corner - skew)} ${chin} ${n(left)} ${n(corner + skew)} Z`;
     const filled = lower - upper > 5;
     parts.mouth.setAttribute("d", filled ? shape : "");
     parts["mouth-clip"].setAttribute("d", filled ? shape : "");
     parts["mouth-line"].setAttribute("d", filled ? shape : `M${n(left)} ${n(corner + skew)} Q200 ${n(upper)} ${n(right)} ${n(corner - skew)}`);
-    set(parts.tongue, `translate(0 ${n((corner + lower) / 2 - 328 + open * 6)})`);
+    set(parts.tongue, `translate(0 ${n(corner + depth * 0.75 - 336)})`);
   }
 }
 
