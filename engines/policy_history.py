@@ -6,7 +6,7 @@ only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -138,7 +138,7 @@ class PolicyHistory:
         """Return what is needed to go on from here."""
         learn = Learn()
         loops = {
-            loop_id: learn.pack(memory.state)[0]
+            loop_id: learn.pack(_nameless(memory.state))[0]
             for loop_id, memory in self._loops.items()
             if memory.state is not None
         }
@@ -155,6 +155,12 @@ class PolicyHistory:
             self._loops[loop_id] = Memory(state=learn.unpack(data, ()))
         for key, told in days:
             self._days[(key[0], key[1], key[2], key[3])] = _Day(*told)
+
+
+def _nameless(state: Learning) -> Learning:
+    # Whom it learned from last is of no use here, and would outlive them in what is packed.
+    learners = tuple(replace(each, learned_through_id=None) for each in state.learners)
+    return replace(state, learners=learners)
 
 
 def _learners(state: Learning | None) -> dict[str, Learner]:

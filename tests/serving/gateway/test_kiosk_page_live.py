@@ -101,16 +101,17 @@ def test_a_gateway_killed_before_a_visitor_greets_nobody_twice(
     assert page.inner_text("#caption") == text, "the visitor notices nothing"
     gateway.start()
     page.wait_for_selector("#status[data-light=good]", state="attached", timeout=30_000)
-    wait(page, lambda: len(_of(wire.received, "greeting")) >= 2, 60)
-    wait(page, lambda: len(_of(wire.sent, "shown")) >= 2)
+    shown = "decision_id"
+    wait(page, lambda: len({each[shown] for each in _of(wire.sent, "shown")}) >= 2, 60)
+    page.wait_for_timeout(300)
     page.context.close()
-    impressions = _records(gateway.data, "impressions")
-    decisions = [impression.decision_id for impression in impressions]
-    assert len(set(decisions)) == len(decisions) >= 1
+    decisions = [each.decision_id for each in _records(gateway.data, "impressions")]
     first = _of(wire.received, "greeting")[0]["decision_id"]
-    assert decisions.count(first) == 1, "shown once, and that it was is in the log"
-    greeted = [greeting["decision_id"] for greeting in _of(wire.received, "greeting")]
-    assert greeted.count(first) == 1
+    assert decisions.count(first) == 1, "that it was shown is in the log, once"
+    assert len(set(decisions)) == len(decisions)
+    # The new gateway may send it again; the page showed it once, and says so as often as needed.
+    reports = {(each[shown], each["shown_at_ms"]) for each in _of(wire.sent, "shown")}
+    assert len(reports) == len({decision for decision, _ in reports})
     with closing(EmbeddedLog(gateway.data)) as log:
         assert read_ledger(log).balanced
     assert wire.complaints == []

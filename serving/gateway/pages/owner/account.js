@@ -23,7 +23,7 @@ export function showLedger({ ledger }) {
     "p.sum",
     {},
     make("strong", {}, count(total)),
-    " decisions",
+    total === 1 ? " decision" : " decisions",
     ...PARTS.filter(([part], place) => !place || ledger[part]).flatMap(([part, name, what], place) => [
       place ? " + " : " = ",
       make("span.term", {}, make("i", { set: { background: `var(${what})` }, "aria-hidden": "true" }), make("strong", {}, count(ledger[part])), ` ${name}`),
