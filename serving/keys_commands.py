@@ -22,7 +22,11 @@ _KioskOf = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the app."""
-    keys = typer.Typer(no_args_is_help=True, help="Make, list and revoke the keys of the doors.")
+    about = """Make, list and revoke the keys of the doors.
+
+    Example: pho keys add --scope owner
+    """
+    keys = typer.Typer(no_args_is_help=True, help=about)
     keys.command()(add)
     keys.command("ls")(list_keys)
     keys.command()(revoke)

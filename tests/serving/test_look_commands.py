@@ -18,6 +18,7 @@ COMMANDS = (
     "demo", "run", "camera", "analyze", "ledger", "topics", "schemas", "dead-letters", "loops",
     "doctor", "ticks", "bridge", "archive", "backfill", "submit",
     "policy", "watch", "evaluate", "export", "replay", "receipt", "simulate", "forget",
+    "up", "gateway", "keys", "tables", "uploads", "alarms", "demo-aws",
 )  # fmt: skip
 
 
