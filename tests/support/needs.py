@@ -1,6 +1,6 @@
 """Programs of the system that some tests need; without one they are skipped by name.
 
-Where `PHO_TESTS_COMPLETE` is set, as `.ci/run` does, a missing program is a failure instead.
+Where `TESTS_COMPLETE` is set, as `.ci/run` does, a missing program is a failure instead.
 """
 
 from __future__ import annotations
@@ -36,6 +36,6 @@ def need(program: str) -> Path:
     if found is not None:
         return Path(found)
     missing = f"{program} is not installed: `make test` installs {_PACKAGES[program]} where it may"
-    if os.environ.get("PHO_TESTS_COMPLETE"):
+    if os.environ.get("TESTS_COMPLETE"):
         pytest.fail(missing)
     pytest.skip(missing)
