@@ -78,7 +78,7 @@ demo-flink: .venv-flink/installed.stamp .venv/fetched.stamp
 
 test: .venv/fetched.stamp .venv-flink/installed.stamp .venv-beam/installed.stamp
 	@tests/install_programs
-	$(BIN)/python -m pytest
+	tests/run_core $(BIN)/python
 	$(BEAM)/python -m pytest tests/beam
 	$(ON_FLINK) -m pytest tests/flink tests/scenarios_flink
 	@echo 'next: make check'
@@ -90,7 +90,7 @@ check: .venv/fetched.stamp .venv-flink/installed.stamp .venv-beam/installed.stam
 	echo '== ruff check'; $(BIN)/ruff check . || failed="$$failed ruff-check"; \
 	echo '== ruff format'; $(BIN)/ruff format --check . || failed="$$failed ruff-format"; \
 	echo '== mypy'; $(BIN)/mypy || failed="$$failed mypy"; \
-	echo '== pytest'; $(BIN)/python -m pytest || failed="$$failed pytest"; \
+	echo '== pytest'; tests/run_core $(BIN)/python || failed="$$failed pytest"; \
 	echo '== pytest on Beam'; $(BEAM)/python -m pytest tests/beam || failed="$$failed beam"; \
 	echo '== pytest on Flink'; $(ON_FLINK) -m pytest tests/flink tests/scenarios_flink || failed="$$failed flink"; \
 	if [ -n "$$failed" ]; then echo "make check failed in:$$failed"; exit 1; fi
