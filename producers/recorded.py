@@ -18,13 +18,10 @@ from pathlib import Path
 
 from producers.cameras import Shot, Time
 from producers.stretches import EMPTY, PEOPLE, Stretches, load_stretches, playing
-from producers.taste import MOODS, STANDARD_TASTE, Mood, Taste, draw
+from producers.taste import MOODS, STANDARD_TASTE, START_MS, Mood, Taste, draw
 from schemas.checks import check_range
 from schemas.errors import InvalidRecord
 from schemas.features import daypart
-
-START_MS = 1_767_571_200_000
-"""2026-01-05, a Monday, 00:00 UTC: when the first recorded day begins, ms since 1970 UTC."""
 
 VISITS_IN_A_SESSION = 20
 _DAY_MS = 86_400_000

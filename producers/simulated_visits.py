@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from producers.recorded import START_MS
 from producers.simulated import SimulatedVisitor, Trouble
-from producers.taste import draw
+from producers.taste import START_MS, draw
 from schemas.decisions import DecisionShown, GreetingIssued, VisitEnded
 from schemas.features import DAYPARTS
 from schemas.frames import Box, Face, FrameAnalyzed, Phase, Score, Status

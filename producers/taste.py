@@ -20,6 +20,9 @@ from schemas.features import DAYPARTS
 Mood = Literal["rest", "smile"]
 MOODS: tuple[Mood, ...] = ("rest", "smile")
 
+START_MS = 1_767_571_200_000
+"""2026-01-05, a Monday, 00:00 UTC: when the first recorded day begins, ms since 1970 UTC."""
+
 UNKNOWN_CHANCE = 0.2
 """Chance of a smile after a greeting that the taste does not know."""
 

@@ -20,7 +20,8 @@ from pipelines.analyze import Analyser
 from pipelines.topology import greeting_loop, tick_tail_ms
 from producers.cameras import CameraSettings, Shot, Time, open_camera
 from producers.kiosk import Kiosk, KioskSettings, Places
-from producers.recorded import START_MS, RecordedVisitors, Visitor
+from producers.recorded import RecordedVisitors, Visitor
+from producers.taste import START_MS
 from producers.tracker import TrackerSettings, VisitTracker
 from schemas.errors import UsageError
 from serving.crashes import crash_steps

@@ -14,9 +14,9 @@ from connectors.pictures import PICTURES, FolderPictures
 from engines.embedded import EmbeddedEngine
 from engines.job import configure
 from pipelines.topology import greeting_loop, tick_tail_ms
-from producers.recorded import START_MS
 from producers.simulated import SimulatedVisitor, SimulatedWorld
 from producers.simulated_visits import POST_AFTER_MS, SHOWN_AFTER_MS, VISIT_MS, SimulatedKiosk
+from producers.taste import START_MS
 from schemas.errors import UsageError
 from serving.crashes import crash_steps
 from serving.lockstep import LockStep

@@ -151,3 +151,26 @@ def test_constraints_pin_what_setup_asks_for(repository: Path) -> None:
     pinned = {line.split("==")[0] for line in lines if "==" in line}
     assert {re.split(r"[\[>=]", entry)[0] for entry in asked} <= pinned
     assert all(line.startswith("#") or "==" in line for line in lines)
+
+
+_WITHOUT_EXTRAS = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in sys.argv[1].split(","):
+            raise ImportError(name)
+
+sys.meta_path.insert(0, Missing())
+import serving.cli
+"""
+_OF_EXTRAS = (
+    "cv2", "ai_edge_litert", "kafka", "confluent_kafka", "boto3", "botocore", "fastapi", "uvicorn",
+    "prometheus_client", "cryptography", "psycopg", "pyarrow", "pyflink", "apache_beam",
+)  # fmt: skip
+
+
+def test_the_command_starts_without_any_extra(repository: Path) -> None:
+    line = [sys.executable, "-c", _WITHOUT_EXTRAS, ",".join(_OF_EXTRAS)]
+    ran = subprocess.run(line, cwd=repository, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
