@@ -134,7 +134,7 @@ def test_a_bridge_refuses_topics_with_the_brokers_time(
         (("ticks",), 2, ("needs a log on Kafka", "--log")),
         (("topics", "create"), 2, ("needs a log on Kafka",)),
         (("topics", "--mend"), 2, ("pho topics create",)),
-        (("topics", "create", "--streams", "frames"), 2, ("of all streams",)),
+        (("topics", "create", "--streams", "frames"), 2, ("needs a log on Kafka",)),
         (("bridge", "--from", ".", "--streams", "nothing"), 2, ("no stream 'nothing'",)),
         (("demo", "--log", "kafka://host:1/x"), 2, ("works on a folder",)),
         (("run", "--log", "kafka://host:1/x"), 2, ("pho submit",)),
