@@ -10,9 +10,9 @@ import pytest
 
 from connectors.face_models import FaceFinder
 from producers.cameras import Shot, Time
-from producers.recorded import START_MS, RecordedVisitors, Script, VisitorsCamera
+from producers.recorded import RecordedVisitors, Script, VisitorsCamera
 from producers.stretches import EMPTY, PEOPLE, load_stretches, playing
-from producers.taste import MOODS, STANDARD_TASTE, UNKNOWN_CHANCE, Taste, draw
+from producers.taste import MOODS, STANDARD_TASTE, START_MS, UNKNOWN_CHANCE, Taste, draw
 from producers.tracker import movement, overlap
 from schemas.errors import InvalidRecord, ModelError
 from schemas.features import DAYPARTS
