@@ -119,9 +119,9 @@ class SqlTables(ABC):
     def close(self) -> None:
         """Let go of it."""
 
+    @abstractmethod
     def from_database(self, kind: Kind, value: Any) -> Value:
         """Return a value of the database as rows have it."""
-        raise NotImplementedError
 
     # Making the tables
 
