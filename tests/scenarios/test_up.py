@@ -198,7 +198,8 @@ def test_a_camera_of_this_machine_greets_beside_the_browsers(pho: Command, tmp_p
     options = ("--camera", "recorded", "--notice", "posted")
     with up(pho, tmp_path / "shop", *options) as shop:
         wait_until(lambda: len(shop.records("impressions")) > 0, 60.0, shop)
-        assert "camera: " in shop.said
+        # The camera prints the greeting after it has written the impression.
+        wait_until(lambda: "camera: " in shop.said, 10.0, shop)
 
 
 def test_parts_stop_when_their_supervisor_is_killed(pho: Command, tmp_path: Path) -> None:

@@ -221,6 +221,7 @@ def test_killed_in_between_no_picture_stays(cloud: Cloud, tmp_path: Path) -> Non
     cloud.looking.delay_ms = 0.0
     with engine(cloud.settings()) as (made, running):
         made.run_to_rest()
+        assert running.pictures.flush(), "answered pictures are deleted in the background"
         now_ms = made.log.clock()
         swept = running.pictures.sweep(now_ms + 11_500, ())
     assert [each.status for each in cloud.analyses()] == ["ok"] * 3
