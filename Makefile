@@ -62,7 +62,7 @@ demo-aws: .venv/fetched.stamp
 	@$(BIN)/python -m venv .venv-flink
 	$(FLINK)/python -m pip install --quiet --constraint constraints-flink.txt setuptools wheel
 	$(FLINK)/python -m pip install --quiet --constraint constraints-flink.txt --no-build-isolation \
-		--editable '.[flink,kafka,vision]' pytest pytest-timeout hypothesis
+		--editable '.[flink,kafka,vision,aws]' pytest pytest-timeout hypothesis 'moto[s3]' flask flask-cors
 	$(FLINK)/pho doctor --fetch-kafka
 	@touch $@
 

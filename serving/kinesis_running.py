@@ -16,10 +16,11 @@ from connectors.kinesis_sink import KinesisSink
 from connectors.kinesis_source import KinesisSource
 from engines.job import Job, StopFlag, configure
 from engines.kinesis_engine import KinesisEngine, Publishing, Reading
+from engines.services import close_answerer
 from schemas.errors import LogUnavailable
 from serving.crashes import crash_steps
 from serving.kinesis_opening import connect_kinesis, wait_for_kinesis
-from serving.services import close_answerer, make_answerer, make_flow, open_pictures
+from serving.services import make_answerer, make_flow, open_pictures
 from serving.settings import Settings
 
 Say = Callable[[str], None]

@@ -17,6 +17,7 @@ from connectors.clocks import WallClock
 from connectors.embedded_log import EmbeddedLog
 from engines.embedded import EmbeddedEngine
 from engines.job import Job, configure
+from engines.services import close_answerer
 from pipelines.analyze import Analyser
 from schemas.errors import AnalysisError, PictureError, UsageError
 from serving.console import (
@@ -36,7 +37,6 @@ from serving.kinesis_opening import is_on_kinesis
 from serving.opening import refuse_kafka
 from serving.report import document, read_report, show
 from serving.services import (
-    close_answerer,
     make_analyser,
     make_answerer,
     make_flow,

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from connectors.guarding import CircuitBreaker, Spending, TokenBucket
+from msgspec.structs import replace
+
 from connectors.logs import Clock
-from connectors.pictures import PICTURES, FolderPictures, PictureStore
-from engines.analysis import FrameAnswerer, Scorer
+from connectors.pictures import PICTURES, PictureStore
+from engines import services
+from engines.analysis import FrameAnswerer
+from engines.service_settings import Services
 from pipelines.analyze import Analyser
 from pipelines.operators import Dataflow
-from pipelines.topology import greeting_loop
-from schemas.errors import UsageError
 from schemas.loops import LoopConfigured
 from serving.console import require_vision
 from serving.settings import Settings
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 SPENT = "rekognition-spent.json"
 """File of what Rekognition was asked, inside a data folder."""
-
-_OF_THE_ENGINES_LIMIT = 0.8
-"""Share of the engine's time limit that Rekognition may use up: the rest is for the fallback."""
 
 
 def aws_clients(settings: Settings) -> AwsClients:
@@ -41,6 +38,26 @@ def aws_clients(settings: Settings) -> AwsClients:
     return AwsClients(aws_access(settings.aws))
 
 
+def services_of(settings: Settings) -> Services:
+    """Return who answers frames, in the words every engine knows."""
+    table, analysis, endpoint = settings.pictures, settings.analysis, settings.endpoint
+    on_s3, asked = table.store == "s3", analysis.analyser == "rekognition"
+    return Services(
+        concurrency=analysis.concurrency,
+        time_limit_ms=analysis.time_limit_ms,
+        tries=analysis.tries,
+        models=str(settings.cache or ""),
+        pictures="" if on_s3 else str((settings.data / PICTURES).resolve()),
+        bucket=table.bucket if on_s3 else "",
+        bucket_prefix=table.prefix,
+        rekognition=settings.rekognition if asked else None,
+        labels=any(wants_labels(loop) for loop in settings.loops),
+        spent=str((settings.data / SPENT).resolve()) if asked else "",
+        endpoint=endpoint if endpoint.name and _asks_an_endpoint(settings) else None,
+        aws=aws_access(settings.aws),
+    )
+
+
 def open_pictures(settings: Settings) -> PictureStore:
     """Open the picture store of these settings.
 
@@ -49,16 +66,11 @@ def open_pictures(settings: Settings) -> PictureStore:
     ResourceError
         The folder cannot be used, or boto3 is not installed.
     """
-    table = settings.pictures
-    if table.store == "folder":
-        return FolderPictures(settings.data / PICTURES)
-    from connectors.s3_pictures import S3Pictures
-
-    return S3Pictures(aws_clients(settings).client("s3"), table.bucket, table.prefix)
+    return services.open_pictures(services_of(settings))
 
 
-def make_analyser(settings: Settings, clock: Clock, folder: Path | None = None) -> Analyser:
-    """Make the analyser of these settings.
+def make_analyser(settings: Settings, clock: Clock) -> Analyser:
+    """Make the analyser of these settings, which forgets what it has spent when it ends.
 
     Parameters
     ----------
@@ -66,37 +78,14 @@ def make_analyser(settings: Settings, clock: Clock, folder: Path | None = None) 
         ``analysis.analyser`` names it.
     clock : callable
         Returns ms since 1970 UTC: the day of the budget.
-    folder : Path, optional
-        Where the spending is kept; None: it is forgotten when the process ends.
 
     Raises
     ------
     ResourceError
-        An extra is not installed, a model is missing, or the spending cannot be read.
+        An extra is not installed, or a model is missing.
     """
-    if settings.analysis.analyser == "local":
-        return _local(settings)
-    from connectors.rekognition import Patience, RekognitionAnalyser, make_client
-
-    table, analysis = settings.rekognition, settings.analysis
-    time_limit_ms = max(1, int(analysis.time_limit_ms * _OF_THE_ENGINES_LIMIT))
-    patience = Patience(
-        time_limit_ms,
-        analysis.tries,
-        labels=any(wants_labels(loop) for loop in settings.loops),
-        max_labels=table.max_labels,
-        min_label_confidence=table.min_label_confidence,
-    )
-    path = folder / SPENT if folder is not None else None
-    return RekognitionAnalyser(
-        make_client(aws_clients(settings), time_limit_ms, analysis.concurrency),
-        # A fifth of a second's calls at once: enough for a group at the door, and no more.
-        TokenBucket(table.calls_per_second, max(1.0, table.calls_per_second / 5.0)),
-        CircuitBreaker(table.failures, table.pause_s),
-        Spending(table.price_per_call, table.daily_budget, clock, path),
-        _local(settings) if table.fallback == "local" else None,
-        patience,
-    )
+    _require_models(settings)
+    return services.make_analyser(replace(services_of(settings), spent=""), clock)
 
 
 def make_answerer(settings: Settings, pictures: PictureStore, clock: Clock) -> FrameAnswerer:
@@ -105,69 +94,15 @@ def make_answerer(settings: Settings, pictures: PictureStore, clock: Clock) -> F
     Raises
     ------
     ResourceError
-        As `make_analyser`.
+        As `make_analyser`; or the spending cannot be read.
     """
-    analyser = make_analyser(settings, clock, settings.data)
-    return FrameAnswerer(analyser, pictures, clock, scorer=make_scorer(settings))
+    _require_models(settings)
+    return services.make_answerer(services_of(settings), pictures, clock)
 
 
 def make_flow(settings: Settings) -> Dataflow:
     """Return the greeting loop with the limits of these settings."""
-    analysis = settings.analysis
-    # Rekognition's analyser asks again by itself, within the one limit of a picture.
-    tries = analysis.tries if analysis.analyser == "local" else 1
-    return greeting_loop(analysis.concurrency, analysis.time_limit_ms, tries)
-
-
-def close_answerer(answerer: FrameAnswerer) -> None:
-    """Write down what was spent, and wait until answered pictures are deleted."""
-    spending = getattr(answerer.analyser, "spending", None)
-    if spending is not None:
-        spending.close()
-    flush = getattr(answerer.pictures, "flush", None)
-    if flush is not None:
-        flush()
-
-
-def make_scorer(settings: Settings) -> Scorer | None:
-    """Make what asks the endpoint for scores; None: no loop has a policy that uses them."""
-    from policies.endpoint import PREFIX
-
-    asks = any(
-        policy.algorithm.startswith(PREFIX) for loop in settings.loops for policy in loop.policies
-    )
-    if not asks or not settings.endpoint.name:
-        return None
-    from connectors.sagemaker_scores import EndpointScores, make_client
-
-    table = settings.endpoint
-    return EndpointScores(
-        make_client(aws_clients(settings), table.time_limit_ms, settings.analysis.concurrency),
-        table.name,
-        TokenBucket(table.calls_per_second, max(1.0, table.calls_per_second / 5.0)),
-        CircuitBreaker(table.failures, table.pause_s),
-        table.time_limit_ms,
-    )
-
-
-def refuse_on_flink(settings: Settings) -> None:
-    """Refuse to submit what the jobs on Flink would pass over in silence.
-
-    Raises
-    ------
-    UsageError
-        Names the setting.
-    """
-    told = {
-        "analysis.analyser": (settings.analysis.analyser, "local"),
-        "pictures.store": (settings.pictures.store, "folder"),
-        "endpoint.name": (settings.endpoint.name, ""),
-    }
-    for name, (value, only) in told.items():
-        if value != only:
-            problem = f"{name} is {value!r}, which the jobs on Flink do not have yet"
-            cure = f"Set it to {only!r}; or run the job with `pho run`, on a folder or on Kinesis"
-            raise UsageError(problem, cure)
+    return services.make_flow(services_of(settings))
 
 
 def wants_labels(loop: LoopConfigured) -> bool:
@@ -179,8 +114,14 @@ def wants_labels(loop: LoopConfigured) -> bool:
     return bool(used or loop.labels)
 
 
-def _local(settings: Settings) -> Analyser:
-    require_vision()
-    from connectors.local_analyser import LocalAnalyser
+def _asks_an_endpoint(settings: Settings) -> bool:
+    from policies.endpoint import PREFIX
 
-    return LocalAnalyser(settings.cache)
+    policies = (policy for loop in settings.loops for policy in loop.policies)
+    return any(policy.algorithm.startswith(PREFIX) for policy in policies)
+
+
+def _require_models(settings: Settings) -> None:
+    asked, fallback = settings.analysis.analyser == "rekognition", settings.rekognition.fallback
+    if not asked or fallback == "local":
+        require_vision()

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from connectors.s3_pictures import check_prefix
+from engines.service_settings import EndpointSettings, RekognitionSettings
 from schemas.errors import SettingsError
 
 
@@ -25,29 +26,6 @@ class UploadsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bucket: str
     prefix: str
     visibility_s: int
-
-
-class RekognitionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The table [rekognition]."""
-
-    calls_per_second: float
-    fallback: Literal["local", "none"]
-    price_per_call: float
-    daily_budget: float
-    failures: int
-    pause_s: float
-    max_labels: int
-    min_label_confidence: float
-
-
-class EndpointSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The table [endpoint]."""
-
-    name: str
-    time_limit_ms: int
-    calls_per_second: float
-    failures: int
-    pause_s: float
 
 
 class PollySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

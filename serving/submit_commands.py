@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from msgspec.structs import replace
 from rich.markup import escape
 from rich.table import Table
 
 from connectors.java import java_command
-from connectors.pictures import PICTURES
 from engines.job import configure
 from schemas.errors import ResourceError, UsageError
 from serving.console import AsJson, Config, Data, LogAddress, as_flag, err, out, print_json
 from serving.opening import connect_kafka, kafka_address, open_log, security
-from serving.services import refuse_on_flink
+from serving.services import services_of
 from serving.settings import Settings, load
 
 if TYPE_CHECKING:
@@ -131,7 +131,6 @@ def _require_flink() -> None:
 
 def prepared(settings: Settings) -> JobSettings:
     """Look at the log, append what changed, and return what the jobs are told."""
-    refuse_on_flink(settings)
     from connectors.kafka_log import TICKED_STREAMS
     from engines.flink.main import with_initial
     from engines.flink.settings import JobSettings
@@ -153,7 +152,7 @@ def prepared(settings: Settings) -> JobSettings:
     with closing(open_log(settings)) as opened:
         for loop_id in configure(opened, settings.loops):
             err.print(f"loop {loop_id}: configured", highlight=False)
-    analysis, flink = settings.analysis, settings.flink
+    flink = settings.flink
     return with_initial(
         JobSettings(
             servers=address.bootstrap,
@@ -165,11 +164,8 @@ def prepared(settings: Settings) -> JobSettings:
             parallelism=parallelism,
             checkpoint_interval_ms=flink.checkpoint_interval_ms,
             checkpoints=flink.checkpoints,
-            pictures=str((settings.data / PICTURES).resolve()),
-            models=str(settings.cache or ""),
-            concurrency=analysis.concurrency,
-            time_limit_ms=analysis.time_limit_ms,
-            tries=analysis.tries,
+            # A worker may have no such folder, and several instances no file in common.
+            services=replace(services_of(settings), spent=""),
         )
     )
 

@@ -1,13 +1,16 @@
 """What Amazon Managed Service for Apache Flink runs: one of PHO's two jobs.
 
 The service writes the application's properties to a file; the group `pho` says which job, and what
-`engines.flink.settings.JobSettings` takes. Not run on AWS yet: see docs/aws.md.
+`engines.flink.settings.JobSettings` takes: a field by its name, a field of a field by a path, such
+as ``services.bucket``. Not run on AWS yet: see docs/aws.md.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -24,6 +27,18 @@ def properties(path: Path = PROPERTIES) -> dict[str, str]:
     raise SystemExit(problem)
 
 
+def nested(told: Mapping[str, str]) -> dict[str, Any]:
+    """Return properties whose names are paths as values within values."""
+    values: dict[str, Any] = {}
+    for path, text in told.items():
+        *parents, name = path.split(".")
+        place = values
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[name] = text
+    return values
+
+
 def main() -> None:
     """Build the job and hand it to the cluster."""
     from connectors.kafka_address import KafkaSecurity
@@ -33,7 +48,7 @@ def main() -> None:
     told = properties()
     job = told.pop("job")
     protocol = told.pop("protocol", "")
-    settings = msgspec.convert(told, JobSettings, strict=False)
+    settings = msgspec.convert(nested(told), JobSettings, strict=False)
     if protocol:
         security = KafkaSecurity(protocol)
         settings = msgspec.structs.replace(settings, security=security)

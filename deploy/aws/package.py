@@ -33,7 +33,7 @@ REQUIREMENTS = "requirements.txt"
 SIZE_MAX = 512 * 1024 * 1024
 """Largest code the service takes, bytes (its own quota)."""
 WORKERS_NEED = (
-    "ai-edge-litert crc32c fastavro kafka-python msgspec opencv-python-headless river scipy"
+    "ai-edge-litert boto3 crc32c fastavro kafka-python msgspec opencv-python-headless river scipy"
 ).split()
 """What PHO imports on a worker and PyFlink does not bring."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)

@@ -34,7 +34,7 @@ RUN apt-get update \
 COPY --from=flink /opt/java/openjdk /opt/java/openjdk
 ENV JAVA_HOME=/opt/java/openjdk
 RUN python -m venv /opt/pho \
-    && /opt/pho/bin/pip install --no-cache-dir -c constraints-flink.txt '.[flink,vision,kafka]' \
+    && /opt/pho/bin/pip install --no-cache-dir -c constraints-flink.txt '.[flink,vision,kafka,aws]' \
     && /opt/pho/bin/pip wheel --no-cache-dir --no-deps --wheel-dir /opt/pho/wheel .
 ENV PHO_CACHE=/opt/pho/cache
 RUN /opt/pho/bin/pho doctor --fetch

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from pyflink.common import Types
@@ -18,8 +16,7 @@ from pyflink.datastream.functions import KeyedBroadcastProcessFunction, RuntimeC
 from pyflink.datastream.state import MapStateDescriptor
 
 from connectors.clocks import WallClock
-from connectors.pictures import FolderPictures
-from engines.analysis import Calls, FrameAnswerer, Place, place_of
+from engines.analysis import Calls, Place, place_of
 from engines.flink.counting import Counting
 from engines.flink.functions import STATE_BYTES
 from engines.flink.loading import load
@@ -27,8 +24,9 @@ from engines.flink.settings import JobSettings
 from engines.flink.sharing import SharedView
 from engines.flink.wire import Wire
 from engines.one_key import RawRecord, dead_letter, refusal
+from engines.services import close_answerer, make_answerer, make_flow, open_pictures
 from pipelines.operators import Shared
-from pipelines.topology import LOOPS, greeting_loop
+from pipelines.topology import LOOPS
 from schemas.frames import FrameAnalyzed
 
 LOOK_EVERY_MS = 5
@@ -58,13 +56,11 @@ class AnalyzeFunction(KeyedBroadcastProcessFunction):  # type: ignore[misc]
         """Begin on a worker."""
         settings = self.settings
         load(settings)
-        module, _, name = settings.analyser.partition(":")
-        make = getattr(import_module(module), name)
-        analyser = make(Path(settings.models)) if settings.models else make()
-        pictures = FolderPictures(Path(settings.pictures))
-        self.answerer = FrameAnswerer(analyser, pictures, WallClock(), settings.picture_ttl_ms)
-        flow = greeting_loop(settings.concurrency, settings.time_limit_ms, settings.tries)
-        self.calls = Calls(flow.asynchronous("analyze"), self.answerer)
+        # The rates and the budget are the account's: each instance has its share.
+        services = settings.services.shared_by(settings.parallelism)
+        pictures = open_pictures(services)
+        self.answerer = make_answerer(services, pictures, WallClock())
+        self.calls = Calls(make_flow(services).asynchronous("analyze"), self.answerer)
         self.wire = Wire(settings)
         self.shared = SharedView((LOOPS,), settings, self.wire)
         self.counters = Counting(runtime_context, "analyze")
@@ -77,6 +73,7 @@ class AnalyzeFunction(KeyedBroadcastProcessFunction):  # type: ignore[misc]
     def close(self) -> None:
         """End; what is in flight is asked again by the next run."""
         self.calls.close()
+        close_answerer(self.answerer)
 
     def process_element(self, value: bytes, ctx: Any) -> Iterator[bytes]:
         """Take a frame."""

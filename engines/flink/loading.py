@@ -11,15 +11,16 @@ import contextlib
 from importlib import import_module
 
 from engines.flink.settings import JobSettings
+from engines.services import modules
 
 _MODULES = ("analysing", "functions", "learning", "sharing")
 
 
 def load(settings: JobSettings) -> None:
-    """Import the functions of both jobs, and the analyser where pictures are looked at."""
+    """Import the functions of both jobs, and what looks at pictures where there are any."""
     for name in _MODULES:
         import_module(f"engines.flink.{name}")
-    if settings.pictures:
+    for name in modules(settings.services) if settings.services.have_pictures else ():
         # A worker that never looks at a picture need not be able to.
         with contextlib.suppress(ImportError):
-            import_module(settings.analyser.partition(":")[0])
+            import_module(name)

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from connectors.kafka_address import KafkaSecurity
-from pipelines.topology import PICTURE_TTL_MS
+from engines.service_settings import Services
 
 
 class JobSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,20 +40,8 @@ class JobSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     (ms), bytes as hexadecimal digits."""
     tick_headers: tuple[str, ...] = ()
     """How a Tick's bytes begin, hexadecimal digits, in each format it may be written in."""
-    pictures: str = ""
-    """Folder of the pictures in flight; empty: all kiosks analyse by themselves."""
-    models: str = ""
-    """Folder of the models; empty: the user's cache on the worker."""
-    analyser: str = "connectors.local_analyser:LocalAnalyser"
-    """Who looks at pictures: a module that workers can import, a colon, and a class of it."""
-    concurrency: int = 2
-    """Pictures analysed at once, by each parallel instance."""
-    time_limit_ms: int = 5_000
-    """One picture may take this long, ms."""
-    tries: int = 3
-    """Calls for one picture."""
-    picture_ttl_ms: int = PICTURE_TTL_MS
-    """A frame older than this is answered ``expired``, ms."""
+    services: Services = Services()
+    """Who looks at pictures, where these are, and who gives scores."""
 
 
 def read_settings(path: Path) -> JobSettings:

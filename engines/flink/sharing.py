@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from pyflink.common import Types
 from pyflink.datastream.functions import KeyedBroadcastProcessFunction, RuntimeContext
 from pyflink.datastream.state import MapStateDescriptor
 
-from connectors.pictures import FolderPictures
 from engines.flink.functions import STATE_BYTES, Steps
 from engines.flink.settings import JobSettings
 from engines.flink.wire import Wire, envelope_of
 from engines.one_key import RawRecord, dead_letter, refusal
+from engines.services import open_pictures
 from engines.shared_streams import SharedStreams
 from pipelines.operators import Broadcast, Emit, Shared
 from schemas.errors import PhoError
 
+_FLUSHED_WITHIN_S = 5.0  # while S3 does not answer, a job that is started again must not wait long
 SHARED_STATE = MapStateDescriptor("shared", Types.STRING(), STATE_BYTES)
 
 
@@ -98,8 +98,8 @@ class SharingFunction(KeyedBroadcastProcessFunction):  # type: ignore[misc]
     name : str
         The operator's name in the topology.
     settings : JobSettings
-        What the job was told. A picture in its folder `pictures` is deleted when its answer is
-        read from the log.
+        What the job was told. A picture in its picture store is deleted when its answer is read
+        from the log.
     """
 
     def __init__(self, name: str, settings: JobSettings) -> None:
@@ -111,8 +111,8 @@ class SharingFunction(KeyedBroadcastProcessFunction):  # type: ignore[misc]
         steps.begin(runtime_context)
         self.shared = SharedView(steps.one_key.part.broadcasts, steps.settings, steps.wire)
         self.reports = _is_first(runtime_context)
-        folder = steps.settings.pictures
-        self.pictures = FolderPictures(Path(folder)) if folder else None
+        services = steps.settings.services
+        self.pictures = open_pictures(services) if services.have_pictures else None
 
     def process_element(self, value: bytes, ctx: Any) -> Iterator[bytes]:
         """Take a record."""
@@ -121,6 +121,11 @@ class SharingFunction(KeyedBroadcastProcessFunction):  # type: ignore[misc]
         if self.pictures is not None:
             self._delete_picture(record)
         return self.steps.given_out(emits)
+
+    def close(self) -> None:
+        """End; the sweep takes what a store that deletes in the background did not get to."""
+        if self.pictures is not None:
+            self.pictures.flush(_FLUSHED_WITHIN_S)
 
     def process_broadcast_element(self, value: Any, ctx: Any) -> Iterator[bytes]:
         """Take a record of a shared stream."""

@@ -13,9 +13,11 @@ import pytest
 from connectors.kafka_clients import Outgoing, partition_of
 from connectors.pictures import FolderPictures
 from engines.flink.graph import analyze_job
+from engines.service_settings import Services
 from flink_runs import Topics, running
 from schemas.codec import decode, encode
 from schemas.frames import FrameAnalyzed
+from schemas.loops import LoopConfigured
 from schemas.streams import key_of
 from worlds import START_MS, captured, loop
 
@@ -34,6 +36,11 @@ STATUS_OF = {
     "missing": "failed",
 }
 """What a picture does to the analyser, and how its frame is answered."""
+
+
+def initially(config: LoopConfigured) -> tuple[tuple[str, str, int, int, int, str], ...]:
+    """Return what a job knows of a loop when it is submitted."""
+    return (("loops", key_of(config, "loops"), 0, 0, START_MS, encode(config).hex()),)
 
 
 class Looks:
@@ -72,14 +79,14 @@ class Looks:
             ]
             client.produce([Outgoing(topic, f.decision_id.encode(), encode(f)) for f in frames])
 
-    def settings(self, **changes: Any) -> Any:
-        initial = (("loops", key_of(CONFIG, "loops"), 0, 0, START_MS, encode(CONFIG).hex()),)
-        told = {
-            "pictures": str(self.folder),
-            "analyser": "odd_looks:OddLooks",
-            "concurrency": CONCURRENCY,
-        }
-        return self.topics.settings(initial=initial, **told, **changes)
+    def settings(self, time_limit_ms: int) -> Any:
+        services = Services(
+            analyser="odd_looks:OddLooks",
+            concurrency=CONCURRENCY,
+            time_limit_ms=time_limit_ms,
+            pictures=str(self.folder),
+        )
+        return self.topics.settings(initial=initially(CONFIG), services=services)
 
     @property
     def answers(self) -> list[FrameAnalyzed]:

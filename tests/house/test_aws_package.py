@@ -9,9 +9,12 @@ import zipfile
 from pathlib import Path
 from types import ModuleType
 
+import msgspec
 import pytest
 
 from cloudformation import read_template
+from engines.flink.settings import JobSettings
+from serving.settings import load as load_settings
 
 
 def load(path: Path) -> ModuleType:
@@ -107,13 +110,32 @@ def test_the_properties_become_a_jobs_settings(repository: Path, tmp_path: Path)
     )
     told = main.properties(path)
     assert told.pop("job") == "loop"
-    import msgspec
-
-    from engines.flink.settings import JobSettings
-
-    settings = msgspec.convert(told, JobSettings, strict=False)
+    settings = msgspec.convert(main.nested(told), JobSettings, strict=False)
     assert (settings.servers, settings.parallelism) == ("b-1:9092", 2)
     path.write_text("[]")
     with pytest.raises(SystemExit, match="group 'pho'"):
         main.properties(path)
     assert "pyflink" not in sys.modules
+
+
+def test_the_templates_properties_are_what_pho_toml_says(repository: Path) -> None:
+    main = load(repository / "deploy" / "aws" / "main.py")
+    template = read_template(repository / "deploy" / "aws" / "template.yaml")
+    told = {}
+    for job in ("Loop", "Analyze"):
+        properties = template["Resources"][f"{job}Application"]["Properties"]
+        groups = properties["ApplicationConfiguration"]["EnvironmentProperties"]["PropertyGroups"]
+        (ours,) = (g["PropertyMap"] for g in groups if g["PropertyGroupId"] == "pho")
+        # What stands for another resource gets a name of its own.
+        flat = {name: each if isinstance(each, str) else f"{each}" for name, each in ours.items()}
+        assert flat.pop("job") == job.lower()
+        told[job] = msgspec.convert(main.nested(flat), JobSettings, strict=False).services
+    assert told["Loop"].bucket == told["Analyze"].bucket
+    assert "PicturesBucket" in told["Loop"].bucket
+    ours = load_settings(None, {}, {})
+    without_models = msgspec.structs.replace(ours.rekognition, fallback="none")
+    assert told["Analyze"].rekognition == without_models
+    endpoint = told["Analyze"].endpoint
+    assert endpoint is not None
+    assert endpoint == msgspec.structs.replace(ours.endpoint, name=endpoint.name)
+    assert "EndpointName" in endpoint.name

@@ -26,7 +26,7 @@ ENGINES = {
 }
 EXTRAS_OF = {
     "constraints.txt": ("vision", "kafka", "dev"),
-    "constraints-flink.txt": ("flink", "vision", "kafka"),
+    "constraints-flink.txt": ("flink", "vision", "kafka", "aws"),
     "constraints-beam.txt": ("beam", "kafka"),
 }
 

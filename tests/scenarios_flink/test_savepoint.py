@@ -44,7 +44,7 @@ def test_a_savepoint_goes_on_at_another_parallelism_and_release_as_if_never_stop
     again = {stream: n for stream, n in account.repeats.items() if n and stream != "policies"}
     # A call in flight stands in the savepoint and is asked again; its first answer may come in the
     # moment before the job ends, and is written too.
-    assert again.pop("analyses", 0) <= stand.settings.concurrency
+    assert again.pop("analyses", 0) <= stand.settings.services.concurrency
     assert not again
 
 

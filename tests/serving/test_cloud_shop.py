@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import msgspec
 import pytest
 
 from connectors.clocks import WallClock
@@ -24,19 +25,21 @@ from connectors.local_rekognition import Faults, LocalRekognition
 from connectors.s3_pictures import S3Pictures, ensure_bucket
 from engines.embedded import EmbeddedEngine
 from engines.job import Job, configure
+from engines.service_settings import Services
+from engines.services import close_answerer
 from local_aws_fixture import local_clients
+from policies.endpoint import feature_names
 from producers.stretches import load_stretches
 from schemas.codec import decode, encode
-from schemas.errors import LogUnavailable, SettingsError, UsageError
+from schemas.errors import LogUnavailable, SettingsError
 from schemas.frames import FrameAnalyzed
 from schemas.operations import SideRecord
 from serving.services import (
     SPENT,
-    close_answerer,
     make_answerer,
     make_flow,
     open_pictures,
-    refuse_on_flink,
+    services_of,
     wants_labels,
 )
 from serving.settings import Settings, load
@@ -235,18 +238,40 @@ def test_while_s3_takes_nothing_a_kiosk_is_told_to_try_again(cloud: Cloud) -> No
         open_pictures(settings).put(b"pixels")
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("analysis.analyser", "rekognition"),
-        ("pictures.store", "s3"),
-        ("endpoint.name", "greeter"),
-    ],
-)
-def test_flink_refuses_what_it_would_pass_over(name: str, value: str) -> None:
-    refuse_on_flink(load(None, {}, {}))
-    with pytest.raises(UsageError, match=name):
-        refuse_on_flink(load(None, {name: value, "pictures.bucket": "b"}, {}))
+def test_what_any_engine_is_told_is_what_the_settings_say(tmp_path: Path) -> None:
+    plain = services_of(load(None, {"data": str(tmp_path)}, {}))
+    assert plain == Services(pictures=str(tmp_path / "pictures"), concurrency=plain.concurrency)
+    scored = feature_names(load(None, {}, {}).loops[0].action_ids)
+    scoring = {
+        "endpoint.name": "scores",
+        "loops.greeting.policy.algorithm": "endpoint:thompson",
+        "loops.greeting.features": ["bias", *scored],
+    }
+    told = services_of(
+        load(
+            None,
+            {
+                "data": str(tmp_path),
+                "analysis.analyser": "rekognition",
+                "rekognition.daily_budget": 6.0,
+                "pictures.store": "s3",
+                "pictures.bucket": BUCKET,
+                **scoring,
+            },
+            {},
+        )
+    )
+    assert (told.pictures, told.bucket, told.spent) == ("", BUCKET, str(tmp_path / SPENT))
+    assert told.rekognition is not None
+    assert told.endpoint is not None
+    share = told.shared_by(3)
+    assert share.rekognition is not None
+    assert share.endpoint is not None
+    assert share.rekognition.daily_budget == 2.0
+    assert share.rekognition.calls_per_second == told.rekognition.calls_per_second / 3
+    assert share.endpoint.calls_per_second == told.endpoint.calls_per_second / 3
+    assert msgspec.json.decode(msgspec.json.encode(told), type=Services) == told
+    assert services_of(load(None, {"endpoint.name": "scores"}, {})).endpoint is None
 
 
 def test_labels_are_asked_for_only_where_a_loop_uses_them() -> None:

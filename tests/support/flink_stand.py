@@ -31,6 +31,7 @@ from engines.flink.local_cluster import LocalFlink
 from engines.flink.settings import JobSettings
 from engines.flink.submitting import Submission, newest_checkpoint, running, submit
 from engines.job import configure
+from engines.service_settings import Services
 from schemas.errors import ResourceError
 from schemas.loops import LoopConfigured
 
@@ -115,10 +116,10 @@ class Stand:
             servers=self.broker.bootstrap,
             prefix=PREFIX,
             parallelism=2,
-            pictures=str(self.pictures),
             checkpoints=self.flink.checkpoints.as_uri(),
-            analyser="slow_looks:SlowLooks",
-            concurrency=16,
+            services=Services(
+                analyser="slow_looks:SlowLooks", concurrency=16, pictures=str(self.pictures)
+            ),
         )
 
     @contextlib.contextmanager
