@@ -115,7 +115,7 @@ def test_each_picture_is_looked_at_by_rekognition_and_deleted(shop: Shop) -> Non
     answers = shop.all("analyses")
     assert {(each.status, each.analyser) for each in answers} == {("ok", "rekognition")}
     assert sorted({each.decision_id for each in answers}) == sorted(f"v{n}" for n in range(VISITS))
-    assert all(each.faces[0].smile > 0.5 for each in answers)
+    assert all(each.faces[0].happiness > 0.5 for each in answers)
     assert shop.looking.calls["DetectFaces"] >= VISITS
     assert shop.pictures.ids() == []
 
@@ -127,4 +127,4 @@ def test_the_endpoint_decides_and_its_scores_stand_in_the_log(shop: Shop) -> Non
     assert len(chosen) == VISITS
     for choice in chosen.values():
         likeliest = max(choice.actions, key=lambda action: action.probability_ppb)
-        assert likeliest.action_id == SURE_OF
+        assert likeliest.id == SURE_OF
