@@ -58,7 +58,7 @@ demo-aws: .venv/fetched.stamp
 
 # PyFlink and Beam exclude what the other one and the core want (docs/decisions), so each has an
 # environment of its own. A Java, Kafka and Flink's connector are fetched where they are missing.
-.venv-flink/installed.stamp: setup.py constraints-flink.txt .venv/installed.stamp
+.venv-flink/installed.stamp: setup.py constraints-flink.txt .venv/fetched.stamp
 	@$(BIN)/python -m venv .venv-flink
 	$(FLINK)/python -m pip install --quiet --constraint constraints-flink.txt setuptools wheel
 	$(FLINK)/python -m pip install --quiet --constraint constraints-flink.txt --no-build-isolation \
