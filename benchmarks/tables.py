@@ -1,13 +1,13 @@
 """How fast `pho tables` fills each kind of tables, beside the database's own bulk load.
 
-Run ``python benchmarks/tables.py`` from the repository; `--visits` says how many. A log of so many
-visits over ten days is laid out first. Then each kind is filled from it: records read and decoded,
-learned from, inserted by id with the place in the log, a transaction for every 2,000 records. The
-alternative gets the finished rows in memory and loads them in one go, without ids, places or
-learning: `executemany` for SQLite, one `write_table` a table for Parquet, COPY for Postgres. What
-the consumer cannot do without, reading and decoding, is timed alone as well. Seconds are those of
-the clock; behind them the processor's own, which other work on the machine does not lengthen (for
-Postgres: of this process, not of the server). The Postgres is a
+Run ``python benchmarks/tables.py`` from the repository; `--visits` says how many, `--kinds` into
+which. A log of so many visits over ten days is laid out first. Then each kind is filled from it:
+records read and decoded, learned from, inserted by id with the place in the log, a transaction for
+every 2,000 records. The alternative gets the finished rows in memory and loads them in one go,
+without ids, places or learning: `executemany` for SQLite, one `write_table` a table for Parquet,
+COPY for Postgres. What the consumer cannot do without, reading and decoding, is timed alone as
+well. Seconds are those of the clock; behind them the processor's own, which other work on the
+machine does not lengthen (for Postgres: of this process, not of the server). The Postgres is a
 server of this run's own, as it comes but for its folder; without one that part is left out.
 """
 
@@ -67,19 +67,22 @@ def main() -> int:
     """Measure everything and print it."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--visits", type=int, default=100_000)
+    parser.add_argument("--kinds", default="sqlite,parquet,postgres", help="which, with commas")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()
     tell: Callable[[str], None] = (lambda _line: None) if options.json else print
     load = os.getloadavg()[0]
     tell(f"{os.cpu_count()} cores, load {load:.1f}")
     with tempfile.TemporaryDirectory(prefix="pho-tables-", dir=ROOT / "build") as name:
-        found = _measure(Path(name), options.visits, tell)
+        found = _measure(Path(name), options.visits, options.kinds.split(","), tell)
     if options.json:
         print(json.dumps({"visits": options.visits, "load_before": load, **found}, indent=2))
     return 0
 
 
-def _measure(folder: Path, visits: int, tell: Callable[[str], None]) -> dict[str, Any]:
+def _measure(
+    folder: Path, visits: int, kinds: list[str], tell: Callable[[str], None]
+) -> dict[str, Any]:
     log = _lay_out(folder / "log", visits)
     records = sum(log.counts()[stream] for stream in STREAMS)
     tell(f"{visits:,} visits in {records:,} records\n")
@@ -98,13 +101,13 @@ def _measure(folder: Path, visits: int, tell: Callable[[str], None]) -> dict[str
         "parquet": folder / "tables",
         "postgres": None,
     }
-    server = _server(tell)
+    server = _server(tell) if "postgres" in kinds else None
     rows: dict[Table, list[Row]] = {}
     try:
         if server is not None:
             places["postgres"] = server.new_database("ours")
         for kind, place in places.items():
-            if place is None:
+            if place is None or kind not in kinds:
                 continue
             ours, rows = _filled(log, kind, place, rows)
             count = sum(map(len, rows.values()))

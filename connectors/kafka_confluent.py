@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 from confluent_kafka import (
     Consumer,
@@ -21,6 +20,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from connectors.kafka_address import KafkaAddress, KafkaSecurity
+from connectors.kafka_base import PAUSE_S, BaseClient, Failure
 from connectors.kafka_clients import (
     MAX_RECORD_BYTES,
     RECONNECT_MAX_MS,
@@ -28,16 +28,10 @@ from connectors.kafka_clients import (
     Incoming,
     Outgoing,
     Place,
-    refused,
-    too_large,
-    topics_missing,
     unavailable,
 )
 
-T = TypeVar("T")
-
 _AT_ONCE = 5_000
-_PAUSE_S = 0.1
 _QUEUE_FULL_S = 0.05
 # What librdkafka has to say goes where the program's other lines go, and nowhere by itself.
 _LOGGER = logging.getLogger(__name__)
@@ -67,7 +61,7 @@ _PASSING = (
 )
 
 
-class ConfluentClient:
+class ConfluentClient(BaseClient[Producer]):
     """confluent-kafka behind our contract.
 
     Parameters
@@ -80,19 +74,18 @@ class ConfluentClient:
         How long `produce` holds its caller while no broker takes the records.
     """
 
+    error = KafkaException
+
     def __init__(
         self, address: KafkaAddress, security: KafkaSecurity, delivery_timeout_ms: int
     ) -> None:
-        self.address = address
-        self.delivery_timeout_ms = delivery_timeout_ms
+        super().__init__(address, delivery_timeout_ms)
         self._options: dict[str, Any] = {
             "bootstrap.servers": address.bootstrap,
             "reconnect.backoff.max.ms": RECONNECT_MAX_MS,
             "logger": _LOGGER,
             **security.for_confluent(),
         }
-        self._producer: Producer | None = None
-        self._producer_lock = threading.Lock()
         self._admin: AdminClient | None = None
 
     # Writing
@@ -100,7 +93,7 @@ class ConfluentClient:
     def produce(self, records: Sequence[Outgoing]) -> list[tuple[int, int]]:
         """Write records durably, in order within each partition; return (partition, offset)."""
         until_s = time.monotonic() + self.delivery_timeout_ms / 1000
-        producer = self._ready_producer()
+        producer = self._ready_producer(until_s)
         found: list[tuple[int, int] | None] = [None] * len(records)
         errors: list[KafkaError] = []
         try:
@@ -108,7 +101,7 @@ class ConfluentClient:
                 if errors:
                     break
                 _send(producer, record, _noting(number, found, errors), until_s)
-            while not errors and (left := producer.flush(_PAUSE_S)):
+            while not errors and (left := producer.flush(PAUSE_S)):
                 if time.monotonic() > until_s + 1.0:
                     raise unavailable(self.address, f"did not confirm {left} records")
         except KafkaException as error:
@@ -120,36 +113,27 @@ class ConfluentClient:
             self._drop_producer()
             raise
         if errors:
-            # What it still holds must not arrive behind the caller's next attempt.
             self._drop_producer()
-            if errors[0].code() == KafkaError.MSG_SIZE_TOO_LARGE:
-                raise too_large(max(records, key=lambda record: len(record.value)))
-            raise self._explained(errors[0], "takes no records")
+            raise _failure_of(errors[0]).explained(self.address, "takes no records", records)
         return [place for place in found if place is not None]
 
-    def _ready_producer(self) -> Producer:
-        with self._producer_lock:
-            if self._producer is None:
-                self._producer = Producer(
-                    {
-                        **self._options,
-                        # The Java client's; librdkafka's own would put a key elsewhere.
-                        "partitioner": "murmur2_random",
-                        "enable.idempotence": True,
-                        "acks": "all",
-                        "linger.ms": 0,
-                        "delivery.timeout.ms": self.delivery_timeout_ms,
-                        "message.max.bytes": MAX_RECORD_BYTES,
-                    }
-                )
-            return self._producer
+    def _new_producer(self, _until_s: float) -> Producer:
+        return Producer(
+            {
+                **self._options,
+                # The Java client's; librdkafka's own would put a key elsewhere.
+                "partitioner": "murmur2_random",
+                "enable.idempotence": True,
+                "acks": "all",
+                "linger.ms": 0,
+                "delivery.timeout.ms": self.delivery_timeout_ms,
+                "message.max.bytes": MAX_RECORD_BYTES,
+            }
+        )
 
-    def _drop_producer(self) -> None:
-        with self._producer_lock:
-            producer, self._producer = self._producer, None
-        if producer is not None:
-            producer.purge()
-            producer.flush(1.0)
+    def _end_producer(self, producer: Producer) -> None:
+        producer.purge()
+        producer.flush(1.0)
 
     # Asking
 
@@ -166,16 +150,9 @@ class ConfluentClient:
             if name in wanted and topic.error is None and topic.partitions
         }
 
-    def starts(self, places: Iterable[Place]) -> dict[Place, int]:
-        """Return the first offset that is still there."""
-        return self._offsets(places, OffsetSpec.earliest())
-
-    def ends(self, places: Iterable[Place]) -> dict[Place, int]:
-        """Return the offset behind the last committed record."""
-        return self._offsets(places, OffsetSpec.latest())
-
-    def _offsets(self, places: Iterable[Place], which: OffsetSpec) -> dict[Place, int]:
+    def _offsets(self, places: Iterable[Place], *, newest: bool) -> dict[Place, int]:
         asked = list(places)
+        which = OffsetSpec.latest() if newest else OffsetSpec.earliest()
 
         def question() -> dict[Place, int]:
             answers = self.admin().list_offsets(
@@ -206,7 +183,7 @@ class ConfluentClient:
                 "fetch.wait.max.ms": 100,
             }
         )
-        return ConfluentReader(consumer, begin, self._explained)
+        return ConfluentReader(consumer, begin, self.address)
 
     # By a consumer of the group: the admin client's own call ends the process (a segmentation
     # fault in librdkafka) where the group's coordinator is not known yet; seen three times.
@@ -233,7 +210,8 @@ class ConfluentClient:
             done = self._ask(lambda: consumer.commit(offsets=places, asynchronous=False))
         for place in done or ():
             if place.error is not None:
-                raise self._explained(place.error, f"keeps no bookmark of {group!r}")
+                what = f"keeps no bookmark of {group!r}"
+                raise _failure_of(place.error).explained(self.address, what)
 
     @contextmanager
     def _member(self, group: str) -> Iterator[Consumer]:
@@ -255,26 +233,8 @@ class ConfluentClient:
         self._drop_producer()
         self._admin = None
 
-    def _ask(self, question: Callable[[], T], wait_ms: int = REQUEST_TIMEOUT_MS) -> T:
-        """Ask until there is an answer: a cluster that restarts first says ``try again``."""
-        until_s = time.monotonic() + wait_ms / 1000
-        while True:
-            try:
-                return question()
-            except KafkaException as exception:
-                error = exception.args[0]
-                again = error.retriable() or error.code() in _PASSING
-                if not again or time.monotonic() >= until_s:
-                    raise self._explained(error, "does not answer") from exception
-            time.sleep(_PAUSE_S)
-
-    def _explained(self, error: KafkaError, what: str) -> Exception:
-        reason = f"{what} ({error.name()}: {error.str()})"
-        if error.code() in _MISSING:
-            return topics_missing(self.address, reason)
-        if error.code() in _FORBIDDEN:
-            return refused(self.address, reason)
-        return unavailable(self.address, reason)
+    def _failure(self, error: KafkaException) -> Failure:
+        return _failure_of(error.args[0])
 
 
 class ConfluentReader:
@@ -284,10 +244,10 @@ class ConfluentReader:
         self,
         consumer: Consumer,
         begin: Mapping[Place, int],
-        explained: Callable[[KafkaError, str], Exception],
+        address: KafkaAddress,
     ) -> None:
         self._consumer = consumer
-        self._explained = explained
+        self._address = address
         self._positions = dict(begin)
         consumer.assign([TopicPartition(*place, offset) for place, offset in begin.items()])
 
@@ -317,8 +277,8 @@ class ConfluentReader:
             return Incoming(*place, offset, message.timestamp()[1], key, value, tuple(headers))
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
             self._positions[place] = max(offset, self._positions[place])
-        elif error.code() not in _PASSING and not error.retriable():
-            raise self._explained(error, "does not answer")
+        elif not (failure := _failure_of(error)).is_passing:
+            raise failure.explained(self._address, "does not answer")
         return None
 
     def position(self, place: Place) -> int:
@@ -336,6 +296,19 @@ class ConfluentReader:
     def close(self) -> None:
         """Leave."""
         self._consumer.close()
+
+
+def _failure_of(error: KafkaError) -> Failure:
+    text = f"{error.name()}: {error.str()}"
+    code = error.code()
+    is_passing = error.retriable() or code in _PASSING
+    if code in _MISSING:
+        return Failure("missing", is_passing, text)
+    if code in _FORBIDDEN:
+        return Failure("forbidden", is_passing, text)
+    if code == KafkaError.MSG_SIZE_TOO_LARGE:
+        return Failure("too large", is_passing, text)
+    return Failure("other", is_passing, text)
 
 
 def _send(

@@ -7,11 +7,10 @@ checksums take three quarters of a reader (3,700 records of 1 KB a second instea
 from __future__ import annotations
 
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import OffsetSpec
@@ -27,6 +26,7 @@ from kafka.protocol.consumer.offsets import IsolationLevel
 from kafka.structs import OffsetAndMetadata
 
 from connectors.kafka_address import KafkaAddress, KafkaSecurity
+from connectors.kafka_base import PAUSE_S, BaseClient, Failure
 from connectors.kafka_clients import (
     MAX_RECORD_BYTES,
     RECONNECT_MAX_MS,
@@ -34,20 +34,14 @@ from connectors.kafka_clients import (
     Incoming,
     Outgoing,
     Place,
-    refused,
-    too_large,
-    topics_missing,
     unavailable,
 )
 
-_PAUSE_S = 0.1
 _BATCH_BYTES = 256 * 1024
 _CONNECT_S = 3.0
 
-T = TypeVar("T")
 
-
-class PythonClient:
+class PythonClient(BaseClient[KafkaProducer]):
     """kafka-python behind our contract.
 
     Parameters
@@ -60,19 +54,18 @@ class PythonClient:
         How long `produce` holds its caller while no broker takes the records.
     """
 
+    error = KafkaError
+
     def __init__(
         self, address: KafkaAddress, security: KafkaSecurity, delivery_timeout_ms: int
     ) -> None:
-        self.address = address
-        self.delivery_timeout_ms = delivery_timeout_ms
+        super().__init__(address, delivery_timeout_ms)
         self._options: dict[str, Any] = {
             "bootstrap_servers": list(address.servers),
             "reconnect_backoff_max_ms": RECONNECT_MAX_MS,
             "request_timeout_ms": REQUEST_TIMEOUT_MS,
             **security.for_kafka_python(),
         }
-        self._producer: KafkaProducer | None = None
-        self._producer_lock = threading.Lock()
         self._admin: KafkaAdminClient | None = None
 
     # Writing
@@ -98,43 +91,33 @@ class PythonClient:
                 written = future.get(max(0.0, until_s - time.monotonic()) + 1.0)
                 found.append((written.partition, written.offset))
         except BaseException as error:
-            # What it still holds must not arrive behind the caller's next attempt.
             self._drop_producer()
             if isinstance(error, KafkaError):
-                raise self._not_written(error, records) from error
+                raise _failure_of(error).explained(
+                    self.address, "takes no records", records
+                ) from error
             raise
         return found
 
-    def _ready_producer(self, until_s: float) -> KafkaProducer:
-        with self._producer_lock:
-            if self._producer is None:
-                self._await_server(until_s)
-                left_ms = max(1, int((until_s - time.monotonic()) * 1000))
-                # It insists on a request shorter than a delivery.
-                request_ms = min(REQUEST_TIMEOUT_MS, self.delivery_timeout_ms // 2)
-                self._producer = KafkaProducer(
-                    **{**self._options, "request_timeout_ms": request_ms},
-                    bootstrap_timeout_ms=left_ms,
-                    max_block_ms=self.delivery_timeout_ms,
-                    delivery_timeout_ms=self.delivery_timeout_ms,
-                    max_request_size=MAX_RECORD_BYTES,
-                    # Sixteen times the default: twice the rate in bulk, and no waiting for more.
-                    batch_size=_BATCH_BYTES,
-                    allow_auto_create_topics=False,
-                    metrics_enabled=False,
-                )
-            return self._producer
+    def _new_producer(self, until_s: float) -> KafkaProducer:
+        self._await_server(until_s)
+        left_ms = max(1, int((until_s - time.monotonic()) * 1000))
+        # It insists on a request shorter than a delivery.
+        request_ms = min(REQUEST_TIMEOUT_MS, self.delivery_timeout_ms // 2)
+        return KafkaProducer(
+            **{**self._options, "request_timeout_ms": request_ms},
+            bootstrap_timeout_ms=left_ms,
+            max_block_ms=self.delivery_timeout_ms,
+            delivery_timeout_ms=self.delivery_timeout_ms,
+            max_request_size=MAX_RECORD_BYTES,
+            # Sixteen times the default: twice the rate in bulk, and no waiting for more.
+            batch_size=_BATCH_BYTES,
+            allow_auto_create_topics=False,
+            metrics_enabled=False,
+        )
 
-    def _drop_producer(self) -> None:
-        with self._producer_lock:
-            producer, self._producer = self._producer, None
-        if producer is not None:
-            producer.close(timeout=0)
-
-    def _not_written(self, error: KafkaError, records: Sequence[Outgoing]) -> Exception:
-        if isinstance(error, MessageSizeTooLargeError):
-            return too_large(max(records, key=lambda record: len(record.value)))
-        return self._explained(error, "takes no records")
+    def _end_producer(self, producer: KafkaProducer) -> None:
+        producer.close(timeout=0)
 
     # Asking
 
@@ -150,17 +133,10 @@ class PythonClient:
             if not topic["error_code"] and topic["partitions"]
         }
 
-    def starts(self, places: Iterable[Place]) -> dict[Place, int]:
-        """Return the first offset that is still there."""
-        return self._offsets(places, OffsetSpec.EARLIEST)
-
-    def ends(self, places: Iterable[Place]) -> dict[Place, int]:
-        """Return the offset behind the last committed record."""
-        return self._offsets(places, OffsetSpec.LATEST)
-
-    def _offsets(self, places: Iterable[Place], which: OffsetSpec) -> dict[Place, int]:
+    def _offsets(self, places: Iterable[Place], *, newest: bool) -> dict[Place, int]:
         # Not by a consumer's end_offsets: over topics it does not read it fails with a KeyError
         # (kafka-python 3.0.12).
+        which = OffsetSpec.LATEST if newest else OffsetSpec.EARLIEST
         asked = {TopicPartition(*place): which for place in places}
         found = self._ask(
             lambda: self.admin().list_partition_offsets(asked, IsolationLevel.READ_COMMITTED)
@@ -169,7 +145,7 @@ class PythonClient:
 
     def reader(self, begin: Mapping[Place, int]) -> PythonReader:
         """Return a reader of these partitions, from these offsets on."""
-        return PythonReader(self._ask(self._new_consumer), begin, self._explained)
+        return PythonReader(self._ask(self._new_consumer), begin, self.address)
 
     def committed(self, group: str) -> dict[Place, int]:
         """Return the offsets committed by a consumer group."""
@@ -209,7 +185,7 @@ class PythonClient:
             if time.monotonic() >= until_s:
                 problem = "none of its servers listens"
                 raise KafkaConnectionError(problem)
-            time.sleep(_PAUSE_S)
+            time.sleep(PAUSE_S)
 
     def close(self) -> None:
         """Close its connections."""
@@ -234,27 +210,8 @@ class PythonClient:
             metrics_enabled=False,
         )
 
-    def _ask(self, question: Callable[[], T], wait_ms: int = REQUEST_TIMEOUT_MS) -> T:
-        """Ask until there is an answer: a cluster that restarts first says ``try again``."""
-        until_s = time.monotonic() + wait_ms / 1000
-        while True:
-            try:
-                return question()
-            except KafkaError as error:
-                again = isinstance(error, RetriableError) and not isinstance(
-                    error, UnknownTopicOrPartitionError
-                )
-                if not again or time.monotonic() >= until_s:
-                    raise self._explained(error, "does not answer") from error
-            time.sleep(_PAUSE_S)
-
-    def _explained(self, error: KafkaError, what: str) -> Exception:
-        reason = f"{what} ({type(error).__name__}: {error})"
-        if isinstance(error, UnknownTopicOrPartitionError):
-            return topics_missing(self.address, reason)
-        if isinstance(error, AuthorizationError):
-            return refused(self.address, reason)
-        return unavailable(self.address, reason)
+    def _failure(self, error: KafkaError) -> Failure:
+        return _failure_of(error)
 
 
 class PythonReader:
@@ -264,10 +221,10 @@ class PythonReader:
         self,
         consumer: KafkaConsumer,
         begin: Mapping[Place, int],
-        explained: Callable[[KafkaError, str], Exception],
+        address: KafkaAddress,
     ) -> None:
         self._consumer = consumer
-        self._explained = explained
+        self._address = address
         # Where those are that are not read now. They are taken out of the assignment, since the
         # consumer's own pause can keep what it holds of a partition for ever (kafka-python 3.0.12:
         # resumed when all others are at their end, it gives nothing more).
@@ -282,7 +239,7 @@ class PythonReader:
         try:
             batches = self._consumer.poll(timeout_ms=int(wait_s * 1000))
         except KafkaError as error:
-            raise self._explained(error, "does not answer") from error
+            raise _failure_of(error).explained(self._address, "does not answer") from error
         return [
             Incoming(
                 record.topic,
@@ -304,7 +261,7 @@ class PythonReader:
         try:
             return int(self._consumer.position(TopicPartition(*place)))
         except KafkaError as error:
-            raise self._explained(error, "does not answer") from error
+            raise _failure_of(error).explained(self._address, "does not answer") from error
 
     def pause(self, places: Iterable[Place]) -> None:
         """Read nothing more of some partitions until they are resumed."""
@@ -327,6 +284,17 @@ class PythonReader:
         """Leave."""
         with suppress(KafkaError):
             self._consumer.close()
+
+
+def _failure_of(error: KafkaError) -> Failure:
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, UnknownTopicOrPartitionError):
+        return Failure("missing", is_passing=False, text=text)
+    if isinstance(error, AuthorizationError):
+        return Failure("forbidden", is_passing=False, text=text)
+    if isinstance(error, MessageSizeTooLargeError):
+        return Failure("too large", is_passing=False, text=text)
+    return Failure("other", isinstance(error, RetriableError), text)
 
 
 def _listens(server: str) -> bool:

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from connectors.bridge_batches import in_batches, other_source
 from connectors.kinesis_address import KinesisAddress
 from connectors.kinesis_aggregation import Part
 from connectors.kinesis_log import LOG_TIME_TAG, PLACE_TAG
@@ -90,20 +91,7 @@ class KinesisBridge:
         UsageError
             A record is too large for Kinesis.
         """
-        last = None
-        batch: list[Row] = []
-        size = 0
-        for row in rows:
-            last = row
-            if row.stream not in self._streams or self._is_there(row):
-                continue
-            batch.append(row)
-            size += len(row.value)
-            if len(batch) >= BATCH_RECORDS or size >= BATCH_BYTES:
-                self._write(batch)
-                batch, size = [], 0
-        self._write(batch)
-        return last
+        return in_batches(rows, self._wanted, self._write, BATCH_RECORDS, BATCH_BYTES)
 
     def refuse_other_source(self) -> None:
         """Refuse streams whose newest records the source, read to its end, did not hold.
@@ -114,12 +102,11 @@ class KinesisBridge:
             Names one of them.
         """
         for (stream, partition), position in self._sought.items():
-            problem = (
-                f"{self._address.stream_name(stream)} holds '{stream}/{partition}/{position}', "
-                "which the source lacks"
-            )
-            cure = "It was filled from another log: use another prefix, or the log it came from"
-            raise UsageError(problem, cure)
+            name = self._address.stream_name(stream)
+            raise other_source(name, f"{stream}/{partition}/{position}")
+
+    def _wanted(self, row: Row) -> tuple[Row, ...]:
+        return () if row.stream not in self._streams or self._is_there(row) else (row,)
 
     def _is_there(self, row: Row) -> bool:
         source = row.stream, row.partition

@@ -6,16 +6,12 @@ the extra `dev` brings it. What it lacks answers HTTP 500 with a page, which is 
 
 from __future__ import annotations
 
-import atexit
-import subprocess
 import sys
-import time
 from importlib.util import find_spec
-from types import TracebackType
-from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 from connectors.local_kafka import free_ports
+from connectors.local_server import LocalServer, answers
 from schemas.errors import ResourceError
 
 START_TIME_LIMIT_S = 60.0
@@ -27,12 +23,11 @@ _PROGRAM = (
     "from moto.server import ThreadedMotoServer\n"
     "server = ThreadedMotoServer('127.0.0.1', int(sys.argv[1]), verbose=False)\n"
     "server.start()\n"
-    # Ends with the process that started it, however that ends: its pipe breaks.
-    "sys.stdin.read()\n"
+    "threading.Event().wait()\n"
 )
 
 
-class LocalAws:
+class LocalAws(LocalServer):
     """A server on loopback that stands for AWS, with nothing in it.
 
     Parameters
@@ -50,8 +45,8 @@ class LocalAws:
         if find_spec("moto") is None:
             problem = "moto, which stands for AWS on this machine, is not installed"
             raise ResourceError(problem, "Install the extra: pip install 'pho[aws,dev]'")
+        super().__init__()
         self.port = port or free_ports(1)[0]
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def endpoint(self) -> str:
@@ -67,50 +62,13 @@ class LocalAws:
             It does not.
         """
         command = [sys.executable, "-W", "ignore", "-c", _PROGRAM, str(self.port)]
-        self._process = subprocess.Popen(  # noqa: S603 - our own program and a number
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        atexit.register(self.stop)
-        until_s = time.monotonic() + START_TIME_LIMIT_S
-        while time.monotonic() < until_s and self._process.poll() is None:
-            try:
-                with urlopen(f"{self.endpoint}/moto-api/data.json", timeout=5):  # noqa: S310
-                    return
-            except (URLError, OSError):
-                time.sleep(0.05)
-        self.stop()
-        problem = f"the local AWS does not start on port {self.port}"
-        raise ResourceError(problem, "Run `python -m moto.server` by hand; it says why")
+        address = f"{self.endpoint}/moto-api/data.json"
+        if not self._launch(command, lambda: answers(address), START_TIME_LIMIT_S):
+            problem = f"the local AWS does not start on port {self.port}"
+            raise ResourceError(problem, "Run `python -m moto.server` by hand; it says why")
 
     def reset(self) -> None:
         """Forget everything in it."""
         request = Request(f"{self.endpoint}/moto-api/reset", method="POST")  # noqa: S310
         with urlopen(request, timeout=30):  # noqa: S310 - loopback
             pass
-
-    def stop(self) -> None:
-        """End it; it keeps nothing."""
-        atexit.unregister(self.stop)
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.kill()
-        process.wait()
-        if process.stdin is not None:
-            process.stdin.close()
-
-    def __enter__(self) -> LocalAws:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()

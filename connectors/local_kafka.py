@@ -5,28 +5,25 @@ No Docker: the broker's jars and a Java are enough (connectors/jars.py).
 
 from __future__ import annotations
 
-import atexit
 import base64
 import contextlib
 import secrets
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 
+from connectors.local_server import LocalServer
 from schemas.errors import ResourceError
 
 START_TIME_LIMIT_S = 90.0
 """Three seconds are usual, seven after a kill."""
-STOP_TIME_LIMIT_S = 30.0
 HEAP = ("-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 _READY = "Kafka Server started"
 
 
-class LocalKafka:
+class LocalKafka(LocalServer):
     """A broker on loopback, controller and broker in one process.
 
     It ends with this process, however that ends.
@@ -56,6 +53,7 @@ class LocalKafka:
         listeners: Mapping[str, str] | None = None,
         properties: Mapping[str, str] | None = None,
     ) -> None:
+        super().__init__()
         self.folder = folder
         self._java = java
         self._jars = jars
@@ -65,8 +63,6 @@ class LocalKafka:
         if port is not None:
             self.ports["PLAIN"] = port
         self._more = dict(properties or {})
-        self._process: subprocess.Popen[bytes] | None = None
-        self._watchdog: subprocess.Popen[bytes] | None = None
 
     @property
     def bootstrap(self) -> str:
@@ -76,11 +72,6 @@ class LocalKafka:
     def bootstrap_of(self, listener: str) -> str:
         """Return where clients find one of its listeners."""
         return f"127.0.0.1:{self.ports[listener]}"
-
-    @property
-    def pid(self) -> int:
-        """The broker's process; 0: it does not run."""
-        return self._process.pid if self._process is not None else 0
 
     @property
     def log_file(self) -> Path:
@@ -103,45 +94,25 @@ class LocalKafka:
             self._format()
         with self.log_file.open("ab") as output:
             begin = output.tell()
-            self._process = subprocess.Popen(  # noqa: S603  a command of constants and the caller's
+            served = self._launch(
                 [self._java, *HEAP, "-cp", f"{self._jars}/*", "kafka.Kafka", self._config_file],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
+                lambda: _READY in self._printed(begin),
+                START_TIME_LIMIT_S,
+                output=output,
             )
-        self._watch()
-        atexit.register(self.kill)
-        try:
-            self._wait_until_ready(begin)
-        except BaseException:
-            self.kill()
-            raise
+        if not served:
+            last = " / ".join(self._printed(begin).strip().splitlines()[-3:])
+            problem = f"the broker in {self.folder} does not start: {last[-500:]}"
+            raise ResourceError(problem, f"Look into {self.log_file}")
 
     def stop(self) -> None:
         """End it in order (SIGTERM): half a second."""
         self._end(signal.SIGTERM)
 
-    def kill(self) -> None:
-        """End it at once (SIGKILL), as when the power fails; its data stays."""
-        self._end(signal.SIGKILL)
-
     def restart(self) -> None:
         """Stop it in order and start it on the same data and port."""
         self.stop()
         self.start()
-
-    def __enter__(self) -> LocalKafka:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     @property
     def _config_file(self) -> str:
@@ -204,52 +175,10 @@ class LocalKafka:
             problem = f"the broker's folder {self.folder} cannot be formatted: {run.stderr[-300:]}"
             raise ResourceError(problem, "Check that the folder is empty and its device has room")
 
-    def _watch(self) -> None:
-        """End the broker when this process is gone, even by SIGKILL: the pipe to a shell breaks.
-
-        PR_SET_PDEATHSIG would be shorter, but fires when the *thread* that started it ends.
-        """
-        self._watchdog = subprocess.Popen(  # noqa: S603  a command of constants and a number
-            ["/bin/sh", "-c", f"read -r _; kill -KILL {self.pid}"],
-            stdin=subprocess.PIPE,
-            start_new_session=True,
-        )
-
-    def _wait_until_ready(self, begin: int) -> None:
-        process = self._process
-        assert process is not None  # noqa: S101  set by `start`, for the type checker
-        until_s = time.monotonic() + START_TIME_LIMIT_S
-        while time.monotonic() < until_s:
-            with self.log_file.open("rb") as file:
-                file.seek(begin)
-                printed = file.read().decode(errors="replace")
-            if _READY in printed:
-                return
-            if process.poll() is not None:
-                break
-            time.sleep(0.05)
-        last = " / ".join(printed.strip().splitlines()[-3:])
-        problem = f"the broker in {self.folder} does not start: {last[-500:]}"
-        raise ResourceError(problem, f"Look into {self.log_file}")
-
-    def _end(self, how: signal.Signals) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        atexit.unregister(self.kill)
-        watchdog, self._watchdog = self._watchdog, None
-        if watchdog is not None:
-            # Before the broker is waited for: its number could be another's afterwards.
-            watchdog.kill()
-            watchdog.wait()
-            if watchdog.stdin is not None:
-                watchdog.stdin.close()
-        process.send_signal(how)
-        try:
-            process.wait(STOP_TIME_LIMIT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    def _printed(self, begin: int) -> str:
+        with self.log_file.open("rb") as file:
+            file.seek(begin)
+            return file.read().decode(errors="replace")
 
 
 def free_ports(count: int) -> list[int]:

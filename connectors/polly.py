@@ -141,6 +141,9 @@ class PollySpeech:
             problem = f"{len(text)} characters are no greeting"
             raise UsageError(problem, f"Speak 1 to {TEXT_MAX}")
         name = _name(text, language, voice, self._engine)
+        kept = self._kept(name)
+        if kept is not None:
+            return kept  # without the lock: it may be held as long as Polly takes for another
         # One at a time: ten kiosks that wake up together ask for the same greeting.
         with self._lock:
             kept = self._kept(name)

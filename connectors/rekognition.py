@@ -18,7 +18,7 @@ from connectors.aws_errors import call
 from connectors.guarding import CircuitBreaker, Spending, TokenBucket
 from connectors.picture_format import read_format
 from connectors.rekognition_faces import face_of, label_of
-from pipelines.analyze import Analyser, Seen
+from pipelines.analyze import BREAKER_OPEN, OVER_BUDGET, Analyser, NotAsked, Seen
 from schemas.errors import AnalysisError, CloudError, PictureUnreadable
 
 PICTURE_BYTES_MAX = 5 * 1024 * 1024
@@ -133,19 +133,21 @@ class RekognitionAnalyser:
         AnalysisError
             No answer, and no fallback: its text says why.
         """
-        told = read_format(picture)
+        kind = read_format(picture).kind
         self._note("pictures")
-        if told.kind == "webp" or len(picture) > PICTURE_BYTES_MAX:
-            problem = f"Rekognition takes no {told.kind} of {len(picture):,} bytes"
+        if kind == "webp" or len(picture) > PICTURE_BYTES_MAX:
+            problem = f"Rekognition takes no {kind} of {len(picture):,} bytes"
             return self._without(picture, PictureUnreadable(problem, "Send JPEG of at most 5 MiB"))
         if not self.spending.allows():
             self._note("over_budget")
-            problem = f"today's budget of {self.spending.daily_budget:g} is used up"
+            told = NotAsked(NAME, OVER_BUDGET, self.spending.day)
+            problem = f"{told}: the day's budget of {self.spending.daily_budget:g} is used up"
             cure = "Raise rekognition.daily_budget, or wait for midnight UTC"
             return self._without(picture, AnalysisError(problem, cure))
         if not self.breaker.allows():
             self._note("broken")
-            problem = "Rekognition failed too often; it is asked again after a pause"
+            told = NotAsked(NAME, BREAKER_OPEN)
+            problem = f"{told}: Rekognition failed too often; it is asked again after a pause"
             return self._without(picture, AnalysisError(problem, "See the failures before"))
         try:
             seen = self._look(picture)
@@ -211,7 +213,7 @@ class RekognitionAnalyser:
         self._note("failed")
         if self.fallback is None:
             raise error
-        seen = replace(self.fallback.analyse(picture), fallback_of=self.name)
+        seen = replace(self.fallback.analyse(picture), fallback_of=self.name, why=str(error))
         self._note("fallbacks")
         return seen
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import queue
 import re
-import secrets
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
@@ -19,13 +18,11 @@ from urllib.parse import urlencode
 
 from connectors.aws_errors import call, read_body
 from connectors.picture_format import ENCODED_BYTES_MAX
-from connectors.pictures import ABANDONED_AFTER_MS, PICTURE_TTL_MS
+from connectors.pictures import PICTURE_TTL_MS, checked_id, is_over, is_picture_id, missing
 from pipelines.analyze import PictureTags
 from schemas.errors import (
     CloudError,
-    InvalidRecord,
     LogUnavailable,
-    PictureMissing,
     SettingsError,
 )
 
@@ -37,7 +34,6 @@ LIFECYCLE_DAYS = 1
 
 _DELETED_AT_ONCE = 1_000  # most keys of one DeleteObjects
 _TRIES_TO_DELETE = 3
-_is_picture_id = re.compile(r"[0-9a-f]{32}").fullmatch
 _is_prefix = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*/").fullmatch
 
 
@@ -96,11 +92,7 @@ class S3Pictures:
         CloudError
             When it never will: no such bucket, no permission.
         """
-        if picture_id is None:
-            picture_id = secrets.token_hex(16)
-        elif _is_picture_id(picture_id) is None:
-            problem = f"picture_id {picture_id[:40]!r} is not a picture's id"
-            raise InvalidRecord(problem, "Use 32 lower-case hex digits, or none to get one")
+        picture_id = checked_id(picture_id)
         more: dict[str, Any] = {}
         if tags is not None:
             pairs = (("session", tags.session), ("sequence", tags.sequence), ("phase", tags.phase))
@@ -124,15 +116,13 @@ class S3Pictures:
         CloudError
             When S3 gave no whole answer.
         """
-        missing = f"there is no picture {picture_id[:40]!r}"
-        cure = "It was answered, or waited too long; the next frame brings a new one"
-        if _is_picture_id(picture_id) is None:
-            raise PictureMissing(missing, cure)
+        if not is_picture_id(picture_id):
+            raise missing(picture_id)
         try:
             answer = self._call("GetObject", Key=self.prefix + picture_id)
         except CloudError as error:
             if error.code == "NoSuchKey":
-                raise PictureMissing(missing, cure) from error
+                raise missing(picture_id) from error
             raise
         data = read_body(answer["Body"], "s3", "GetObject", ENCODED_BYTES_MAX, self.bucket)
         if len(data) != answer["ContentLength"]:
@@ -147,7 +137,7 @@ class S3Pictures:
         The engine calls this between reading an answer and its commit, where 20 ms for each
         picture would hold up every visitor. What a crash loses of it the sweep makes good.
         """
-        if _is_picture_id(picture_id) is None:
+        if not is_picture_id(picture_id):
             return
         with self._lock:
             if self._deleter is None:
@@ -201,9 +191,8 @@ class S3Pictures:
         """
         swept = []
         for picture_id, modified_ms in self._listed():
-            age_ms = abs(now_ms - modified_ms)  # a clock set back must not keep a face
-            wanted = picture_id in waiting and age_ms <= picture_ttl_ms
-            if not wanted and age_ms > min(ABANDONED_AFTER_MS, picture_ttl_ms):
+            waited_for = picture_id in waiting
+            if is_over(now_ms, modified_ms, waited_for=waited_for, picture_ttl_ms=picture_ttl_ms):
                 swept.append(picture_id)
         for start in range(0, len(swept), _DELETED_AT_ONCE):
             self._delete_now(swept[start : start + _DELETED_AT_ONCE])
@@ -216,7 +205,7 @@ class S3Pictures:
             answer = self._call("ListObjectsV2", Prefix=self.prefix, **more)
             for each in answer.get("Contents", ()):
                 name = each["Key"].removeprefix(self.prefix)
-                if _is_picture_id(name) is not None:
+                if is_picture_id(name):
                     yield name, round(each["LastModified"].timestamp() * 1_000)
             if not answer["IsTruncated"]:
                 return

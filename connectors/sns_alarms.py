@@ -1,12 +1,14 @@
 """Alarms to an SNS topic: what the watchers found, and records that could not be handled.
 
-Each alarm goes once: how far the log was read is a bookmark in the log itself, set after every
-message. Killed between the two, that one message is sent again, with the same `alarm_id`; a FIFO
-topic drops the repeat by itself (for five minutes), subscribers of a standard topic by that id.
+Each alarm goes once, dead letters of a kind once an hour. How far the log was read is a bookmark in
+the log itself, set after every message. Killed between the two, that one message is sent again,
+with the same `alarm_id`; a FIFO topic drops the repeat by itself (for five minutes), subscribers of
+a standard topic by that id.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,10 +16,11 @@ from hashlib import blake2b
 from typing import Any
 
 from connectors.aws_errors import call
+from connectors.letter_hours import KIND, Gathered, LetterHours
 from connectors.logs import Log, Row
 from schemas.codec import decode
 from schemas.errors import RecordError
-from schemas.operations import AlarmRaised, SideRecord
+from schemas.operations import AlarmRaised
 from schemas.streams import DEAD_LETTERS
 
 BOOKMARK = "sns"
@@ -77,36 +80,24 @@ def alarm_notice(row: Row) -> Notice | None:
     return Notice(value.alarm_id, value.kind, value.loop_id, body)
 
 
-def dead_letter_notices(rows: Iterable[Row]) -> list[Notice]:
-    """Return one message for each stream and reason that dead letters have.
-
-    A broken camera makes thousands, and nobody reads the second mail. The id follows from the
-    first of them: sent again after a kill it is the same alarm.
-    """
-    groups: dict[tuple[str, str], list[tuple[Row, SideRecord]]] = {}
-    for row in rows:
-        value = _decoded(row)
-        if isinstance(value, SideRecord):
-            groups.setdefault((value.stream, value.reason), []).append((row, value))
-    found = []
-    for (stream, reason), held in groups.items():
-        row, first = held[0]
-        alarm_id = f"dead-letters.{row.partition}.{row.position}"
-        body = {
-            "alarm_id": alarm_id,
-            "kind": "dead_letters",
-            "stream": stream,
-            "reason": reason,
-            "count": len(held),
-            "first": {
-                "partition": first.partition,
-                "offset": first.offset,
-                "error": first.error[:_ERROR_MAX],
-            },
-            "raised_at_ms": row.log_time_ms,
-        }
-        found.append(Notice(alarm_id, "dead_letters", "", body))
-    return found
+def letters_notice(gathered: Gathered) -> Notice:
+    """Return what is said of dead letters of one stream and reason."""
+    first = gathered.first
+    body = {
+        "alarm_id": gathered.alarm_id,
+        "kind": KIND,
+        "stream": first.stream,
+        "reason": first.reason,
+        "count": gathered.count,
+        "hour_before": gathered.before,
+        "first": {
+            "partition": first.partition,
+            "offset": first.offset,
+            "error": first.error[:_ERROR_MAX],
+        },
+        "raised_at_ms": gathered.row.log_time_ms,
+    }
+    return Notice(gathered.alarm_id, KIND, "", body)
 
 
 class SnsAlarms:
@@ -136,6 +127,8 @@ class SnsAlarms:
         self._client = client
         self._topic_arn = topic_arn
         self._places = log.bookmark(BOOKMARK)
+        self._letters = LetterHours()
+        self._looked_back = False
 
     def run_once(self) -> int:
         """Send what was not sent yet; return how many messages.
@@ -151,22 +144,29 @@ class SnsAlarms:
         """Send what some rows tell, but for those sent before; return how many messages."""
         count = 0
         letters = []
+        # A copy: where the service takes one message and not the next, all are looked at again.
+        hours = copy.deepcopy(self._letters)
         for row in rows:
-            if row.position < self._places.get((row.stream, row.partition), 0):
-                continue
+            is_new = row.position >= self._places.get((row.stream, row.partition), 0)
             if row.stream == DEAD_LETTERS:
-                letters.append(row)
+                if is_new or not self._looked_back:
+                    hours.take(row, new=is_new)
+                    letters.append(row)
+                continue
+            if not is_new:
                 continue
             notice = alarm_notice(row) if row.stream == "alarms" else None
-            if notice is not None:
+            # Of dead letters the letters themselves tell more than the watcher's alarm.
+            if notice is not None and notice.kind != KIND:
                 self._publish(notice)
                 count += 1
             # One message, one bookmark: alarms are few, and a kill then repeats one at most.
             self._note([row])
-        for notice in dead_letter_notices(letters):
-            self._publish(notice)
+        for gathered in hours.gathered():
+            self._publish(letters_notice(gathered))
             count += 1
         self._note(letters)
+        self._letters, self._looked_back = hours, True
         return count
 
     def _note(self, rows: list[Row]) -> None:

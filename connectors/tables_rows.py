@@ -15,6 +15,7 @@ from typing import Any
 
 from connectors.tables_schema import Row, Table, Value
 from schemas.checks import PPB
+from schemas.compiled import quick
 from schemas.decisions import Choice, DecisionMade, VisitEnded
 from schemas.frames import FrameAnalyzed
 from schemas.outcomes import OutcomeClosed
@@ -148,10 +149,13 @@ class Visit:
     """Local time minus UTC, minutes."""
 
 
+_new_visit = quick(Visit)  # made twice for most records of a log: 0.8 us, not 3.4
+
+
 def visit_seen(frame: FrameAnalyzed) -> Visit:
     """Return what the answer to a picture tells of its visit."""
     first = frame.phase == "pre"
-    return Visit(
+    return _new_visit(
         frame.visit_id,
         frame.decision_id,
         frame.loop_id,
@@ -169,7 +173,7 @@ def visit_seen(frame: FrameAnalyzed) -> Visit:
 
 def visit_ended(event: VisitEnded) -> Visit:
     """Return what the end of a visit tells of it."""
-    return Visit(
+    return _new_visit(
         event.visit_id,
         event.decision_id,
         event.loop_id,
@@ -185,7 +189,7 @@ def together(known: Visit, more: Visit) -> Visit:
     Of what two tell differently the first holds: all of a decision's records of one stream stand
     in one partition, and different streams tell different things, so this is the first in the log.
     """
-    return Visit(
+    return _new_visit(
         known.visit_id,
         known.decision_id,
         known.loop_id,
@@ -236,7 +240,7 @@ def visit_row(visit: Visit) -> Row:
 def visit_of(row: Row) -> Visit:
     """Return what a row of `VISITS` says; the opposite of `visit_row`."""
     known: tuple[Any, ...] = (*row[:4], *row[5:9], *row[10:16])
-    return Visit(*known)
+    return _new_visit(*known)
 
 
 def as_dict(table: Table, row: Row) -> dict[str, Value]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import lru_cache
 from typing import Any
 
 from connectors.persons import Erased
@@ -46,10 +47,16 @@ _FETCHED_TOGETHER = 1_000
 
 def time_text(time_ms: int) -> str:
     """Return a time as SQLite keeps it and Postgres reads it, ``2026-11-21 17:03:11.250``."""
-    seconds, milliseconds = divmod(time_ms % 86_400_000, 1_000)
-    minutes, second = divmod(seconds, 60)
-    hour, minute = divmod(minutes, 60)
-    return f"{day_of(time_ms)} {hour:02}:{minute:02}:{second:02}.{milliseconds:03}"
+    minutes, rest_ms = divmod(time_ms, 60_000)
+    second, milliseconds = divmod(rest_ms, 1_000)
+    return f"{_minute_text(minutes)}:{second:02}.{milliseconds:03}"
+
+
+@lru_cache(4_096)
+def _minute_text(minutes: int) -> str:
+    # A row has up to four times, and a log's rows come in the order of time.
+    hour, minute = divmod(minutes % 1_440, 60)
+    return f"{day_of(minutes * 60_000)} {hour:02}:{minute:02}"
 
 
 class SqlTables(ABC):
@@ -276,8 +283,9 @@ class SqlTables(ABC):
     def _add_visits(self, visits: dict[str, Visit]) -> None:
         days: set[str] = set()
         rows = []
+        of_day = VISITS.place("day")
         for known in self._fetched(VISITS, list(visits)):
-            day = str(known[VISITS.place("day")])
+            day = str(known[of_day])
             visit = visit_of(known)
             row = visit_row(together(visit, visits.pop(visit.visit_id)))
             if row != known:
@@ -285,7 +293,7 @@ class SqlTables(ABC):
                 rows.append(row)
         rows += [visit_row(visit) for visit in visits.values()]
         self._replace(VISITS, rows)
-        self._mark(VISITS, days | {str(row[VISITS.place("day")]) for row in rows})
+        self._mark(VISITS, days | {str(row[of_day]) for row in rows})
 
     def _fetched(self, table: Table, keys: list[str]) -> list[Row]:
         found: list[Row] = []

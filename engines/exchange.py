@@ -8,11 +8,12 @@ from typing import Any
 from connectors.embedded_log import EmbeddedLog
 from connectors.logs import Row
 from engines.memory import side_record
+from engines.one_key import misplaced
 from pipelines.operators import Aside, Emit, Record, Step
 from schemas.codec import decode, encode
 from schemas.errors import PhoError
 from schemas.operations import SideRecord
-from schemas.streams import DEAD_LETTERS, STREAMS, key_of
+from schemas.streams import DEAD_LETTERS, key_of
 
 
 class Exchange:
@@ -40,7 +41,7 @@ class Exchange:
     # From the log
 
     def record(self, row: Row, *, report: bool = True) -> Record | None:
-        """Read a row; None: it cannot be read, and a dead letter says so.
+        """Read a row; None: it cannot be taken, and a dead letter says so.
 
         Parameters
         ----------
@@ -51,18 +52,15 @@ class Exchange:
         """
         value = self._own.pop(row.position, None)
         if value is None:
-            reason = error = ""
             try:
                 value = decode(row.value)
-            except PhoError as refused:
-                reason, error = type(refused).__name__, str(refused)
+            except PhoError as error:
+                refused: tuple[str, str] | None = type(error).__name__, str(error)
             else:
-                if not isinstance(value, STREAMS[row.stream].records):
-                    reason = "WrongRecord"
-                    error = f"a {type(value).__name__} does not belong in {row.stream!r}"
-            if reason:
+                refused = misplaced(value, row.stream, row.key)
+            if refused is not None:
                 if report:
-                    self._dead_letter(row, reason, error)
+                    self._dead_letter(row, *refused)
                 return None
         return Record(row.stream, row.key, row.log_time_ms, value, row.position)
 

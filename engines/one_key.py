@@ -208,16 +208,27 @@ def refusal(record: RawRecord) -> tuple[str, str] | None:
         value = record.value
     except RecordError as refused:
         return type(refused).__name__, str(refused)
-    if not isinstance(value, STREAMS[record.stream].records):
-        return (
-            "WrongRecord",
-            f"a {type(value).__name__} does not belong in {record.stream!r}",
-        )
-    if key_of(value, record.stream) != record.key:
+    return misplaced(value, record.stream, record.key)
+
+
+def misplaced(value: Any, stream: str, key: str) -> tuple[str, str] | None:
+    """Return why what was read does not belong where it stands, reason and error; None: it does.
+
+    Parameters
+    ----------
+    value : any of our records
+        What was read.
+    stream, key : str
+        Where it stands.
+    """
+    if not isinstance(value, STREAMS[stream].records):
+        return "WrongRecord", f"a {type(value).__name__} does not belong in {stream!r}"
+    wanted = key_of(value, stream)
+    if wanted != key:
         return (
             "WrongKey",
-            f"its key is {record.key!r} and must be {key_of(value, record.stream)!r}, or records "
-            "of one key lie in two partitions; mend its producer",
+            f"its key is {key!r} and must be {wanted!r}, or records of one key lie in two "
+            "partitions; mend its producer",
         )
     return None
 

@@ -6,12 +6,16 @@ retries); what may be asked, and how the answer is written down, is decided here
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from schemas.features import used_attributes
 from schemas.frames import Face, FrameAnalyzed, FrameCaptured, Score, Status
 from schemas.loops import LoopConfigured
+
+OVER_BUDGET, BREAKER_OPEN = "over_budget", "breaker_open"
+_not_asked = re.compile(rf"(\w+) ({OVER_BUDGET}|{BREAKER_OPEN})(?: (\d{{4}}-\d\d-\d\d))?: ").match
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,34 @@ class Seen:
     """Height of the picture, pixels; 0: not told."""
     fallback_of: str | None = None
     """The analyser that should have looked, where this one stood in for it."""
+    why: str | None = None
+    """Why it did, for a person to read; `NotAsked` reads it too."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotAsked:
+    """Why an analyser is not asked for a while, as it begins the `error` of an answer.
+
+    So the log itself says that a budget is used up: whoever watches needs neither the job's files
+    nor its memory.
+    """
+
+    analyser: str
+    """The analyser: ``rekognition``."""
+    reason: str
+    """``over_budget``, or ``breaker_open``: it failed too often just before."""
+    day: str = ""
+    """The day of the budget, UTC: ``2026-11-22``; empty: none."""
+
+    def __str__(self) -> str:
+        """Return it as it is written down."""
+        return " ".join(part for part in (self.analyser, self.reason, self.day) if part)
+
+    @classmethod
+    def read(cls, error: str | None) -> NotAsked | None:
+        """Read the `error` of an answer; None: another error, or none."""
+        found = _not_asked(error or "")
+        return cls(*found.groups("")) if found else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +176,7 @@ def seen(
     wanted |= {name.removeprefix("label.") for name in used if name.startswith("label.")}
     labels = tuple(label for label in what.labels if label.name in wanted)
     kept = replace(what, faces=faces, labels=labels)
-    return answer(frame, kept, milliseconds, "ok" if faces else "no_face", None)
+    return answer(frame, kept, milliseconds, "ok" if faces else "no_face", what.why)
 
 
 def edge_seen(frame: FrameCaptured) -> Seen | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -66,6 +67,20 @@ class AlarmRaised:
     def __post_init__(self) -> None:
         check_id("alarm_id", self.alarm_id)
         check_id("loop_id", self.loop_id)
+
+
+def alarm_id(kind: str, *found: object) -> str:
+    """Return the id of an alarm: the same for whoever finds the same.
+
+    Parameters
+    ----------
+    kind : str
+        What it is about.
+    found : object
+        What makes it this one: a detector, the record that tripped it, a day.
+    """
+    text = "\n".join(str(part) for part in found)
+    return f"{kind}-{hashlib.blake2b(text.encode(), digest_size=12).hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from schemas.codec import decode
 from schemas.decisions import EndReason, GreetingIssued
 from schemas.errors import CameraError, LogFull, LogUnavailable, PhoError, RecordError
 from serving.demo import tracker_settings
-from serving.kinesis_opening import is_on_kinesis, wait_for_kinesis
+from serving.kinesis_opening import is_on_kinesis, patiently, wait_for_kinesis
 from serving.opening import (
     connect_kafka,
     hasty,
@@ -192,7 +192,13 @@ def run_camera(
     if log is None:
         return KioskCounters()
     with closing(log):
-        kiosk = TerminalKiosk(settings, log, stop, say)
+        # Kinesis may refuse to be followed a moment after it answered.
+        told = say or (lambda _line: None)
+        kiosk = patiently(
+            lambda: TerminalKiosk(settings, log, stop, say), stop, lambda s: told(escape(s))
+        )
+        if kiosk is None:
+            return KioskCounters()
         source = settings.camera.source
         if source == "recorded":
             offset = settings.kiosk.utc_offset_minutes

@@ -57,7 +57,7 @@ def fetch_kafka(settings: Settings, *, quiet: bool) -> None:
     if java is None:
         if not quiet:
             err.print("fetching a Java 17", highlight=False)
-        fetch_java(settings.cache)
+        fetch_java(None, settings.cache)
     for name in JAR_SETS:
         if not quiet:
             err.print(f"jars of {name}", highlight=False)
@@ -86,7 +86,7 @@ def fetch_aws(settings: Settings, *, quiet: bool) -> None:
     Raises
     ------
     ResourceError
-        No npm, no registry, or it gave something else.
+        No registry can be reached, or it gave something else.
     """
     from connectors.local_kinesis import fetch_local_kinesis
 

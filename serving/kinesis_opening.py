@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 IN_ITS_FOLDER = "Do it on the folder of `pho run`: --data DIR, without --log"
 _RETRY_S = 1.0
 _HASTY_MS = 10_000
+T = TypeVar("T")
 
 
 def is_on_kinesis(settings: Settings) -> bool:
@@ -112,10 +113,26 @@ def wait_for_kinesis(
 
     client, address = connect_kinesis(settings)
     clock = ServerClock()
+    found = patiently(lambda: describe_streams(client, address, clock=clock), stop, say)
+    if found is None:
+        return None
+    if missing := [name for name in KINESIS_STREAMS if name not in found]:
+        raise streams_missing(address, map(address.stream_name, missing))
+    return open_kinesis_log(settings, clock=clock)
+
+
+def patiently(make: Callable[[], T], stop: StopFlag, say: Callable[[str], None]) -> T | None:
+    """Make what asks Kinesis when it is made; None: it was stopped before Kinesis answered.
+
+    Raises
+    ------
+    LogUnavailable
+        Waiting would not help, as of a missing permission.
+    """
     said = False
     while not stop.is_set():
         try:
-            found = describe_streams(client, address, clock=clock)
+            return make()
         except LogUnavailable as error:
             if getattr(error.__cause__, "action", "stop") != "retry":
                 raise
@@ -123,10 +140,6 @@ def wait_for_kinesis(
                 say(f"{error.problem}; waiting for it")
             said = True
             stop.wait(_RETRY_S)
-            continue
-        if missing := [name for name in KINESIS_STREAMS if name not in found]:
-            raise streams_missing(address, map(address.stream_name, missing))
-        return open_kinesis_log(settings, clock=clock)
     return None
 
 

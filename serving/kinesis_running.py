@@ -19,7 +19,7 @@ from engines.kinesis_engine import KinesisEngine, Publishing, Reading
 from engines.services import close_answerer
 from schemas.errors import LogUnavailable
 from serving.crashes import crash_steps
-from serving.kinesis_opening import connect_kinesis, wait_for_kinesis
+from serving.kinesis_opening import connect_kinesis, patiently, wait_for_kinesis
 from serving.services import make_answerer, make_flow, open_pictures
 from serving.settings import Settings
 
@@ -35,10 +35,6 @@ def run_on_kinesis(settings: Settings, stop: StopFlag, say: Say) -> None:
     ----------
     settings : Settings
         Name the streams and the folder.
-    analyser : Analyser
-        Looks at pictures.
-    pictures : FolderPictures
-        Where they are.
     stop : StopFlag
         Ends it.
     say : callable
@@ -61,7 +57,11 @@ def run_on_kinesis(settings: Settings, stop: StopFlag, say: Say) -> None:
             closing(EmbeddedLog(settings.data, None, settings.log.synchronous, steps))
         )
         intake = Intake(file, _identity(address))
-        source = KinesisSource(client, address, intake.places, settings.kinesis.reads_per_second)
+        speed = settings.kinesis.reads_per_second
+        # Throttled at this very moment it must not end: the streams were found a moment ago.
+        source = patiently(lambda: KinesisSource(client, address, intake.places, speed), stop, say)
+        if source is None:
+            return
         reading = opened.enter_context(closing(Reading(source, say)))
         _begin(intake, source, stop, say)
         flow = make_flow(settings)
@@ -79,7 +79,7 @@ def run_on_kinesis(settings: Settings, stop: StopFlag, say: Say) -> None:
         sink = KinesisSink(once, address, timeout_ms, certain=True)
 
         def read_behind(places: Places) -> KinesisSource:
-            return KinesisSource(client, address, places, settings.kinesis.reads_per_second)
+            return KinesisSource(client, address, places, speed)
 
         publishing = opened.enter_context(
             closing(Publishing(Publisher(sent, sink, read_behind), say))

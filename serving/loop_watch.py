@@ -5,7 +5,6 @@ A function of the learning log alone: ids follow from the detector and the outco
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -14,7 +13,7 @@ from pipelines.learners import Learner, Learning
 from policies.base import dense
 from policies.linear import LinearPosterior
 from policies.river_drift import DELTA, MeanWatch, Shift
-from schemas.operations import AlarmRaised, EstimateMade
+from schemas.operations import AlarmRaised, EstimateMade, alarm_id
 from schemas.outcomes import Evidence, OutcomeClosed, PolicyDirected
 
 WARM_UP = 1_000
@@ -146,22 +145,21 @@ class LoopWatch:
         return found
 
     def _alarm(
-        self, name: str, shift: Shift, outcome: OutcomeClosed, log_time_ms: int
+        self, watched: str, shift: Shift, outcome: OutcomeClosed, log_time_ms: int
     ) -> AlarmRaised:
-        if name == "residual":
+        if watched == "residual":
             kind = "residual_shifted"
         else:
             kind = "reward_fell" if shift.after < shift.before else "reward_rose"
-        detector = f"adwin.{name}"
-        text = f"{self.loop_id}\n{detector}\n{outcome.choice.decision_id}"
-        digest = hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+        detector = f"adwin.{watched}"
+        name = alarm_id(kind, self.loop_id, detector, outcome.choice.decision_id)
         numbers = (
             Evidence("before", shift.before),
             Evidence("after", shift.after),
             Evidence("samples", float(shift.samples)),
             Evidence("delta", self.how.delta),
         )
-        return AlarmRaised(f"{kind}-{digest}", self.loop_id, kind, detector, log_time_ms, numbers)
+        return AlarmRaised(name, self.loop_id, kind, detector, log_time_ms, numbers)
 
     def _widen(self, alarm: AlarmRaised, serving: Learner) -> list[Found]:
         floor_ppb, count = self.how.explore_ppb, self.how.explore_outcomes

@@ -19,9 +19,11 @@ from schemas.operations import SideRecord
 from schemas.outcomes import OutcomeClosed
 from schemas.streams import LATE, STREAMS, UNMATCHED
 from serving.receipt_learning import Learnt, Weighed, learnt
+from serving.receipt_lookup import Lookup, Scanned
 from serving.replay.verdicts import History
 
-_SOURCES = ("analyses", "decisions", "impressions", "rewards", "visits")
+SOURCES = ("analyses", "decisions", "impressions", "rewards", "visits")
+"""The streams whose records of a decision have its id as their key."""
 _PPB = 1e9
 _WHY_NOT = {
     "no_face": "no face in it",
@@ -238,21 +240,26 @@ def read_receipt(history: History, decision_id: str) -> Receipt:
     LogUnavailable
         When the log cannot be read.
     """
-    rows = list(history.scan(*_SOURCES, key=decision_id))
+    return receipt_of(Scanned(history), decision_id)
+
+
+def receipt_of(lookup: Lookup, decision_id: str) -> Receipt:
+    """Read one decision's story by way of what finds its records; otherwise as `read_receipt`."""
+    rows = list(lookup.rows(*SOURCES, key=decision_id))
     records = [record for row in rows if (record := _record(row)) is not None]
     made = next((r for r in records if isinstance(r.value, DecisionMade)), None)
     if made is None:
-        other = _decision_of_visit(history, decision_id)
+        other = _decision_of_visit(lookup, decision_id)
         if other is not None:
-            return read_receipt(history, other)
-        raise _unknown(history, decision_id, records)
+            return receipt_of(lookup, other)
+        raise _unknown(lookup, decision_id, records)
     decision: DecisionMade = made.value
     choice = decision.choice
-    outcome = _outcome(history, choice.loop_id, decision_id)
+    outcome = _outcome(lookup, choice.loop_id, decision_id)
     shown = next((r for r in records if isinstance(r.value, DecisionShown)), None)
     ended = next((r for r in records if isinstance(r.value, VisitEnded)), None)
-    aside = tuple(_aside(history, decision_id))
-    config = _configuration(history, choice.loop_id, choice.config_hash)
+    aside = tuple(_aside(lookup, decision_id))
+    config = _configuration(lookup, choice.loop_id, choice.config_hash)
     window = Open(
         made,
         Shown(shown.value.event_id, shown.value.action_id, event_time_ms(shown), shown.log_time_ms)
@@ -262,9 +269,9 @@ def read_receipt(history: History, decision_id: str) -> Receipt:
         if ended
         else None,
     )
-    weighed, learned = learnt(history, decision, config, outcome)
+    weighed, learned = learnt(lookup, decision, config, outcome)
     return Receipt(
-        log=history.name,
+        log=lookup.name,
         decision=decision,
         log_time_ms=made.log_time_ms,
         config=config,
@@ -288,8 +295,8 @@ def _record(row: Row) -> RawRecord | None:
     return record if isinstance(value, STREAMS[row.stream].records) else None
 
 
-def _decision_of_visit(history: History, visit_id: str) -> str | None:
-    for row in history.scan("decisions"):
+def _decision_of_visit(lookup: Lookup, visit_id: str) -> str | None:
+    for row in lookup.decisions_with(visit_id):
         record = _record(row)
         if record is not None and record.value.choice.visit_id == visit_id:
             found: str = record.value.choice.decision_id
@@ -297,29 +304,28 @@ def _decision_of_visit(history: History, visit_id: str) -> str | None:
     return None
 
 
-def _unknown(history: History, decision_id: str, records: list[RawRecord]) -> NoSuchDecision:
+def _unknown(lookup: Lookup, decision_id: str, records: list[RawRecord]) -> NoSuchDecision:
     answers = [r.value for r in records if isinstance(r.value, FrameAnalyzed)]
     if answers:
         statuses = ", ".join(sorted({answer.status for answer in answers}))
         problem = f"visit {decision_id} has no decision yet; its frames were answered: {statuses}"
         return NoSuchDecision(problem, "An answer `ok` decides; expired and refused ones never do")
-    problem = f"{history.name} has no decision {decision_id}"
+    problem = f"{lookup.name} has no decision {decision_id}"
     cure = "List some with: pho topics decisions --last 5; what was erased or expired has none"
     return NoSuchDecision(problem, cure)
 
 
-def _outcome(history: History, loop_id: str, decision_id: str) -> OutcomeClosed | None:
-    for row in history.scan("outcomes", key=loop_id):
-        if decision_id.encode() in row.value:  # decoding all of them is 20 us each
-            record = _record(row)
-            value = record.value if record is not None else None
-            if isinstance(value, OutcomeClosed) and value.choice.decision_id == decision_id:
-                return value
+def _outcome(lookup: Lookup, loop_id: str, decision_id: str) -> OutcomeClosed | None:
+    for row in lookup.outcomes_of(loop_id, decision_id):
+        record = _record(row)
+        value = record.value if record is not None else None
+        if isinstance(value, OutcomeClosed) and value.choice.decision_id == decision_id:
+            return value
     return None
 
 
-def _configuration(history: History, loop_id: str, config_hash: str) -> LoopConfigured | None:
-    for row in history.scan("loops", key=f"{loop_id}/{config_hash}"):
+def _configuration(lookup: Lookup, loop_id: str, config_hash: str) -> LoopConfigured | None:
+    for row in lookup.rows("loops", key=f"{loop_id}/{config_hash}"):
         record = _record(row)
         if record is not None:
             found: LoopConfigured = record.value
@@ -327,8 +333,8 @@ def _configuration(history: History, loop_id: str, config_hash: str) -> LoopConf
     return None
 
 
-def _aside(history: History, decision_id: str) -> Iterator[SideRecord]:
-    for row in history.scan(LATE, UNMATCHED, "dead-letters", key=decision_id):
+def _aside(lookup: Lookup, decision_id: str) -> Iterator[SideRecord]:
+    for row in lookup.rows(LATE, UNMATCHED, "dead-letters", key=decision_id):
         try:
             value = decode(row.value)
         except RecordError:

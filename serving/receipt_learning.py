@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from engines.rebuilding import Learned, learned
 from pipelines.learners import Learner
 from policies.base import Policy, dense
 from policies.linear import LinearPosterior
@@ -22,7 +21,7 @@ from schemas.loops import LoopConfigured
 from schemas.outcomes import OutcomeClosed
 from schemas.streams import DEAD_LETTERS
 from serving.comparing import mean_weights
-from serving.replay.verdicts import History
+from serving.receipt_lookup import Lookup, Taught
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +111,7 @@ class Learnt:
 
 
 def learnt(
-    history: History,
+    lookup: Lookup,
     decision: DecisionMade,
     config: LoopConfigured | None,
     outcome: OutcomeClosed | None,
@@ -121,8 +120,8 @@ def learnt(
 
     Parameters
     ----------
-    history : History
-        The log.
+    lookup : Lookup
+        Walks the learning log.
     decision : DecisionMade
         The decision.
     config : LoopConfigured or None
@@ -134,19 +133,10 @@ def learnt(
     chooser: Policy | None = None
     if (choice.epoch, choice.version) == (0, 0) and config is not None:
         chooser = _prior(config, choice)
-    before: Learned | None = None
-    told: tuple[Learnt, ...] = ()
-    wants_outcome = outcome is not None
-    for step in learned(history.scan("outcomes", key=choice.loop_id)):
-        if chooser is None:
-            chooser = _version(step, choice)
-        if wants_outcome and _is_outcome_of(step, choice.decision_id):
-            told = tuple(_each(before, step, step.record.value))
-            wants_outcome = False
-        if not wants_outcome and (chooser is not None or choice.mode == "fallback"):
-            break
-        before = step
-    return weigh(choice, chooser), told
+    wants_chooser = chooser is None and choice.mode != "fallback"
+    found, taught = lookup.learned(choice, chooser=wants_chooser, outcome=outcome is not None)
+    told = tuple(_each(taught, taught.step.record.value)) if taught is not None else ()
+    return weigh(choice, chooser or found), told
 
 
 def _prior(config: LoopConfigured, choice: Choice) -> Policy | None:
@@ -156,25 +146,8 @@ def _prior(config: LoopConfigured, choice: Choice) -> Policy | None:
     return None
 
 
-def _version(step: Learned, choice: Choice) -> Policy | None:
-    learner = step.state.learner(choice.policy_id) if step.state is not None else None
-    if learner is None or (learner.epoch, learner.version) != (choice.epoch, choice.version):
-        return None
-    return learner.policy
-
-
-def _is_outcome_of(step: Learned, decision_id: str) -> bool:
-    if step.repeat or decision_id.encode() not in step.record.raw:
-        return False
-    try:
-        value = step.record.value
-    except PhoError:
-        return False
-    return isinstance(value, OutcomeClosed) and value.choice.decision_id == decision_id
-
-
-def _each(before: Learned | None, after: Learned, outcome: OutcomeClosed) -> list[Learnt]:
-    state = before.state if before is not None else None
+def _each(taught: Taught, outcome: OutcomeClosed) -> list[Learnt]:
+    state, after = taught.before, taught.step
     refused = next((e.value for e in after.emits if e.stream == DEAD_LETTERS), None)
     found = []
     for was in state.learners if state is not None else ():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +17,8 @@ from connectors.java import java_command
 from engines.job import configure
 from schemas.errors import ResourceError, UsageError
 from serving.console import AsJson, Config, Data, LogAddress, as_flag, err, out, print_json
-from serving.opening import connect_kafka, kafka_address, open_log, security
+from serving.job_topics import filled_by_a_bridge, partitions_of
+from serving.opening import kafka_address, open_log, security
 from serving.services import services_of
 from serving.settings import Settings, load
 
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 
 JOBS = ("loop", "analyze")
 """The loop first: it is there when the first answer comes."""
+
+Bridged = Annotated[
+    str | None,
+    typer.Option(help="Streams that a running `pho bridge --follow` fills, with commas."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -54,6 +60,7 @@ def submit(
     stop_with_savepoint: Annotated[
         bool, typer.Option("--stop-with-savepoint", help="Stop the jobs, and say where they stood.")
     ] = False,
+    bridged: Bridged = None,
     write_settings: Annotated[
         Path | None,
         typer.Option(help="Only write what the job is told, for application mode; name the job."),
@@ -65,7 +72,8 @@ def submit(
     """Submit the streaming jobs to a Flink cluster, or stop them.
 
     It ships PHO itself as a wheel and what it needs of Java, appends configurations that changed,
-    and prints where the jobs can be seen.
+    and prints where the jobs can be seen. Topics that keep their writer's time (made with
+    --bridged) are refused, unless --bridged names their streams.
 
     Example: pho submit --log kafka://localhost:9092/shop --jobmanager localhost:8081
     """
@@ -80,6 +88,7 @@ def submit(
     if from_savepoint and resume:
         problem = "--resume looks for a checkpoint, --from-savepoint names one"
         raise UsageError(problem, "Give one of the two")
+    filled = filled_by_a_bridge(bridged)
     address = kafka_address(settings)
     _require_flink()
     from engines.flink.rest import FlinkRest
@@ -88,7 +97,7 @@ def submit(
     if stop_with_savepoint:
         told = [_stop(rest, name, address.prefix) for name in jobs]
     else:
-        job_settings = prepared(settings)
+        job_settings = prepared(settings, filled)
         if write_settings is not None:
             _write(job_settings, jobs[0], write_settings)
             return
@@ -129,21 +138,28 @@ def _require_flink() -> None:
     flink_home()  # says which extra is missing, and that it wants an environment of its own
 
 
-def prepared(settings: Settings) -> JobSettings:
-    """Look at the log, append what changed, and return what the jobs are told."""
-    from connectors.kafka_log import TICKED_STREAMS
+def prepared(settings: Settings, bridged: Collection[str] = ()) -> JobSettings:
+    """Look at the log, append what changed, and return what the jobs are told.
+
+    Parameters
+    ----------
+    settings : Settings
+        Name the log and the cluster.
+    bridged : collection of str
+        Streams that a running bridge fills, with the log times of its source.
+
+    Raises
+    ------
+    ResourceError
+        A topic is missing.
+    UsageError
+        A topic has its writers' time, or there are more instances than partitions.
+    """
     from engines.flink.main import with_initial
     from engines.flink.settings import JobSettings
-    from engines.flink.wire import PLACES
 
     address = kafka_address(settings)
-    with closing(connect_kafka(settings)) as client:
-        found = client.partitions([address.topic(stream) for stream in PLACES])
-    missing = [stream for stream in PLACES if address.topic(stream) not in found]
-    if missing:
-        problem = f"{address} has no topic for {', '.join(missing)}"
-        raise ResourceError(problem, f"Make them: pho topics create --log {address}")
-    fewest = min(found[address.topic(stream)] for stream in TICKED_STREAMS)
+    fewest = partitions_of(settings, bridged)
     parallelism = settings.flink.parallelism
     if parallelism > fewest:
         # An instance without a partition has no watermark, and holds every timer back.

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from connectors.embedded_log import EmbeddedLog
+from connectors.entries import check_stream
 from connectors.logs import Log, Row
 from schemas.codec import decode
 from schemas.errors import RecordError, UsageError
@@ -86,8 +87,15 @@ def topics(
         _list_streams(opened, chosen(streams), as_json=as_json)
 
 
-def chosen(streams: str | None) -> tuple[str, ...]:
+def chosen(streams: str | None, flag: str = "--streams") -> tuple[str, ...]:
     """Return the streams named by a flag, or all of them.
+
+    Parameters
+    ----------
+    streams : str or None
+        Their names, with commas; None: all.
+    flag : str
+        How it is called.
 
     Raises
     ------
@@ -98,17 +106,11 @@ def chosen(streams: str | None) -> tuple[str, ...]:
         return tuple(STREAMS)
     names = tuple(dict.fromkeys(name.strip() for name in streams.split(",") if name.strip()))
     for name in names:
-        _refuse_unknown(name)
+        check_stream(name)
     if not names:
-        problem = "--streams names none"
+        problem = f"{flag} names none"
         raise UsageError(problem, f"There are {', '.join(STREAMS)}")
     return names
-
-
-def _refuse_unknown(stream: str) -> None:
-    if stream not in STREAMS:
-        problem = f"there is no stream {stream!r}"
-        raise UsageError(problem, f"There are {', '.join(STREAMS)}")
 
 
 def _create(
@@ -207,7 +209,7 @@ def _list_streams(log: Log, streams: Sequence[str], *, as_json: bool) -> None:
 
 
 def _show_records(log: Log, stream: str, last: int, *, as_json: bool) -> None:
-    _refuse_unknown(stream)
+    check_stream(stream)
     told = [_told(row) for row in log.last(stream, last)]
     if as_json:
         print_json(told)

@@ -1,4 +1,4 @@
-"""pho watch: an alarm when what a loop earns shifts."""
+"""pho watch: an alarm when what a loop earns shifts, or something stands in its way."""
 
 from __future__ import annotations
 
@@ -51,8 +51,9 @@ def watch(
 ) -> None:
     """Watch reward and residual of every loop; a shift is an alarm in the stream `alarms`.
 
-    With --once it leaves with 1 when it raised one. With --estimates what each policy earns is
-    told every 200 decisions, as records in `estimates`.
+    So are dead letters, a budget that is used up, and an analyser that fails. With --once it
+    leaves with 1 when it raised an alarm. With --estimates what each policy earns is told every
+    200 decisions, as records in `estimates`.
 
     Example: pho watch --explore 0.3 --data shop
     """
@@ -87,9 +88,14 @@ def told(found: Found) -> str:
     """Return what was found in a line."""
     if isinstance(found, AlarmRaised):
         numbers = {each.name: each.value for each in found.numbers}
+        measured = ", ".join(
+            f"{value:,.0f} {name.replace('_', ' ')}" for name, value in numbers.items()
+        )
+        if "before" in numbers:
+            measured = f"from {numbers['before']:+.3f} to {numbers['after']:+.3f}"
         return (
-            f"alarm {found.alarm_id}: {found.kind} in loop {found.loop_id}, from "
-            f"{numbers['before']:+.3f} to {numbers['after']:+.3f} ({found.detector})"
+            f"alarm {found.alarm_id}: {found.kind} in loop {found.loop_id}, "
+            f"{measured} ({found.detector})"
         )
     if isinstance(found, EstimateMade):
         interval = f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f})"

@@ -1,9 +1,10 @@
-"""Watches what a loop earns: an alarm when reward or residual shifts, and more exploration then.
+"""Watches a log: alarms of what a loop earns and of what stands in its way; more exploration then.
 
-Stands outside the job: it reads the learning log, appends AlarmRaised to `alarms` and, where it may
-widen exploration, PolicyDirected to `outcomes`. Everything it finds is a function of the log: ids
-follow from the detector and the outcome that tripped it, so a second watcher, or one that starts
-again, finds the same alarms and appends none twice.
+An alarm is raised where reward or residual shifts, dead letters come, an analyser is not asked.
+Stands outside the job: it reads the learning log, the analyses and the dead letters, appends
+AlarmRaised to `alarms` and, where it may widen exploration, PolicyDirected to `outcomes`.
+Everything it finds is a function of the log: ids follow from the detector and what tripped it, so
+a second watcher, or one that starts again, finds the same alarms and appends none twice.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from schemas.operations import AlarmRaised, EstimateMade
 from schemas.outcomes import OutcomeClosed, PolicyDirected
 from serving.live_estimates import LiveEstimates
 from serving.loop_watch import Found, LoopWatch, Watching
+from serving.trouble_watch import TROUBLE_STREAMS, TroubleWatch
 
 BOOKMARK = "watch"
-"""The bookmark: outcomes before it raise nothing any more."""
+"""The bookmark: what lies before it raises nothing any more."""
+_WATCHED = ("outcomes", *TROUBLE_STREAMS)
 _WAIT_S = 0.25
 
 
@@ -46,6 +49,7 @@ class Watch:
         self.how = how
         self.told = told
         self._loops: dict[str, _Loop] = {}
+        self._troubles = TroubleWatch()
         self._places: dict[tuple[str, int], int] = {}
         self._known = self._known_ids()
         self._seen_before = log.bookmark(BOOKMARK)
@@ -53,9 +57,9 @@ class Watch:
     def run(self, stop: StopFlag | None) -> None:
         """Read what there is, then follow until `stop` is set; None: one pass only."""
         # Opened first, or what is appended during the pass would be seen by neither.
-        tail = self.log.tail("outcomes") if stop is not None else None
+        tail = self.log.tail(*_WATCHED) if stop is not None else None
         try:
-            self._pass(self.log.scan("outcomes"))
+            self._pass(self.log.scan(*_WATCHED))
             while tail is not None and stop is not None and not stop.is_set():
                 self._pass(tail.poll(_WAIT_S))
         finally:
@@ -68,26 +72,46 @@ class Watch:
         moved = False
         for row in rows:
             place = (row.stream, row.partition)
-            if row.stream != "outcomes" or row.position < self._places.get(place, 0):
+            if row.stream not in _WATCHED or row.position < self._places.get(place, 0):
                 continue
             self._places[place] = row.position + 1
             moved = True
-            loop = self._loops.setdefault(row.key, _Loop(row.key, self.how))
-            step = loop.relearning.take(row)
-            if step is None:
+            is_new = row.position >= self._seen_before.get(place, 0)
+            if row.stream != "outcomes":
+                self._troubles.take(row, new=is_new)
                 continue
-            if not step.refused and isinstance(step.record.value, PolicyDirected):
-                self._known.add(step.record.value.directive_id)
-            found = loop.take(step)
-            if row.position >= self._seen_before.get(place, 0):
+            loop, found = self._learned(row)
+            if is_new:
                 wished += [(loop, each) for each in found]
         for loop, each in wished:
-            if _id_of(each) not in self._known and not loop.watch.is_stale(each):
-                self.log.append(_STREAMS[type(each)], each)
-                self._known.add(_id_of(each))
-                self.told(each)
+            if not loop.watch.is_stale(each):
+                self._tell(each)
+        for alarm in self._troubles.found():
+            self._tell(alarm)
         if moved:
             self.log.set_bookmark(BOOKMARK, self._places)
+
+    def _learned(self, row: Row) -> tuple[_Loop, list[Found]]:
+        """Take a row of the learning log; return its loop, and what the row gives away."""
+        loop = self._loops.setdefault(row.key, _Loop(row.key, self.how))
+        step = loop.relearning.take(row)
+        if step is None:
+            return loop, []
+        value = step.record.value
+        if not step.refused and isinstance(value, PolicyDirected):
+            self._known.add(value.directive_id)
+        if not step.refused and isinstance(value, LoopConfigured):
+            self._troubles.knows(value.loop_id)
+        return loop, loop.take(step)
+
+    def _tell(self, found: Found) -> None:
+        """Append what was found, unless it stands there."""
+        name = _id_of(found)
+        if name in self._known:
+            return
+        self.log.append(_STREAMS[type(found)], found)
+        self._known.add(name)
+        self.told(found)
 
     def _known_ids(self) -> set[str]:
         """Return what is told already; directives are met in the learning log itself."""

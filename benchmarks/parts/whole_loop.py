@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import engines.embedded
+import engines.exchange
 from benchmarks.parts import visits
 from benchmarks.parts.stopwatch import Meter, Parts, Spent
 from connectors.clocks import SetClock
@@ -125,8 +125,8 @@ def _wrap(parts: Parts, loop: WholeLoop) -> list[Callable[[], None]]:
     engine, log = loop.engine, loop.log
     undo = [
         parts.wrap(engine, "cycle", "engine: everything else"),
-        parts.wrap(engines.embedded, "decode", "decode input events"),
-        parts.wrap(engines.embedded, "encode", "encode outputs"),
+        parts.wrap(engines.exchange, "decode", "decode input events"),
+        parts.wrap(engines.exchange, "encode", "encode outputs"),
         parts.wrap(log, "read", "sqlite: read"),
         parts.wrap(log, "write", "sqlite: append outputs"),
         parts.between(log, "commit.before", "commit.after", "sqlite: commit, with fdatasync"),

@@ -25,6 +25,7 @@ from serving.gateway import (
     trust,
     vendor,
 )
+from serving.gateway.bad_requests import explain_bad_requests
 from serving.gateway.certificates import Certificate
 from serving.gateway.doors import DoorRules, Doors
 from serving.gateway.doors_openapi import document_doors
@@ -96,6 +97,7 @@ def make_app(
     app.include_router(speech.router(shop.settings))
     app.include_router(kiosk_socket.router(hall, shop.metrics, gateway.shots_per_second))
     _add_pages(app)
+    explain_bad_requests(app)
     document_doors(app)
     return app
 
@@ -116,6 +118,7 @@ def make_hall(shop: Shop, bridge_s: float) -> KioskHall:
         clock=shop.clock,
         known=lambda visit_id: known_visit(shop.open_log, visit_id),
         metrics=shop.metrics,
+        speech=speech.offered(settings),
     )
     poll_s = _BROKER_POLL_S if settings.log.address else _FOLDER_POLL_S
     return KioskHall(

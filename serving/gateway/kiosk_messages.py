@@ -198,6 +198,15 @@ class Baseline(msgspec.Struct, frozen=True):
     """Mood of the avatar."""
 
 
+class SpeechOffered(msgspec.Struct, frozen=True):
+    """The gateway speaks greetings for the page: ``/api/kiosk/speech``."""
+
+    languages: tuple[str, ...]
+    """BCP 47 tags, or their first parts, that it has a voice for."""
+    wait_ms: int
+    """How long the page waits for it; then a voice of its own speaks."""
+
+
 class Welcome(Outgoing, frozen=True, tag="welcome"):
     """The answer to hello."""
 
@@ -210,6 +219,7 @@ class Welcome(Outgoing, frozen=True, tag="welcome"):
     shot_width: int
     server_ms: int
     sent_at_ms: int
+    speech: SpeechOffered | None = None
 
 
 class Seen(Outgoing, frozen=True, tag="seen"):

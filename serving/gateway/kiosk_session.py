@@ -65,6 +65,8 @@ class Surroundings:
     """What the log knows of a visit of another process."""
     metrics: Metrics
     """Told what happens."""
+    speech: say.SpeechOffered | None = None
+    """The voice it has for its pages; None: each page has its own alone."""
 
 
 class KioskSession:
@@ -374,4 +376,5 @@ class KioskSession:
             shot_width=self._around.shot_width,
             server_ms=self._around.clock(),
             sent_at_ms=message.sent_at_ms,
+            speech=self._around.speech,
         )

@@ -47,9 +47,14 @@ class OwnerBoard:
     ----------
     open_log : callable
         Opens the log anew, without those who were forgotten; called in the thread.
+    beside : callable
+        Called with the log whenever nothing new has come, to do a little of something else; it
+        says whether there is more of that to do.
     """
 
-    def __init__(self, open_log: Callable[[], Log]) -> None:
+    def __init__(
+        self, open_log: Callable[[], Log], beside: Callable[[Log], bool] = lambda _log: False
+    ) -> None:
         self.lock = threading.RLock()
         """Held while the fold changes, batch by batch, and by whoever reads it."""
         self.fold = OwnerFold()
@@ -64,6 +69,7 @@ class OwnerBoard:
         """Whether its times are those of a recording or a simulation, not of a clock."""
         self.reading = Reading(caught_up=False, share=None, problem="", cure="")
         self._open_log = open_log
+        self._beside = beside
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -119,13 +125,15 @@ class OwnerBoard:
             self._rest(complete_ms)
             self._say(caught_up=True, share=1.0)
             asked_s = time.monotonic()
+            busy = False
             while not self._stop.is_set() and self.fold.erasures == forgotten:
                 if time.monotonic() - asked_s >= _COMPLETE_EVERY_S:
                     complete_ms, asked_s = log.complete_through_ms(), time.monotonic()
-                rows = tail.poll(_POLL_S)
+                rows = tail.poll(_COURTESY_S if busy else _POLL_S)
                 self._pass(rows, 0)
                 if not rows:
                     self._rest(complete_ms)
+                    busy = self._beside(log)
         finally:
             tail.close()
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic.dataclasses import dataclass
+
+from serving.ledger import Ledger
 
 DurationName = Literal["to_greeting", "to_showing", "analysis", "to_policy"]
 Verdict = Literal["more", "fewer", "early", "no_control", "no_visits"]
@@ -109,21 +112,20 @@ class Hour(Answer):
     minutes: list[MinuteTold]
 
 
-class LedgerTold(Answer):
-    """decisions = rewarded + defaulted + dropped + not_activated + open, of all loops."""
+# Like any other field of an answer, `problems` is always there, though the ledger has a default.
+_ALL_THERE = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=True)
 
-    decisions: int
-    rewarded: int
-    defaulted: int
-    dropped: int
-    not_activated: int
-    open: int
-    late: int
-    unmatched: int
-    dead_letters: int
-    refused: int
-    balanced: bool
-    problems: list[str] = Field(description="The first where it does not add up.")
+
+@dataclass(frozen=True, slots=True, config=_ALL_THERE)
+class LedgerTold(Ledger):
+    """decisions = rewarded + defaulted + dropped + not_activated + open, of all loops.
+
+    Its fields are the ledger's own; of `problems` these are the first.
+    """
+
+
+LEDGER = TypeAdapter(LedgerTold)
+"""Writes a ledger as JSON."""
 
 
 class Duration(Answer):

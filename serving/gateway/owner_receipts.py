@@ -8,9 +8,12 @@ from typing import Any
 
 from pydantic import Field
 
+from connectors.embedded_log import EmbeddedLog
 from connectors.logs import Log
+from schemas.errors import PhoError
 from serving.gateway.owner_models import Answer
 from serving.receipt import read_receipt
+from serving.receipt_keeping import ReceiptKeeping
 
 
 class Known(Answer):
@@ -194,7 +197,7 @@ class ReceiptTold(Answer):
 
 
 class Receipts:
-    """Reads receipts, one at a time: each may walk the whole learning log.
+    """Reads receipts, one at a time; of a folder's log it keeps what makes each of them cheap.
 
     Parameters
     ----------
@@ -205,6 +208,7 @@ class Receipts:
     def __init__(self, open_log: Callable[[], Log]) -> None:
         self._open_log = open_log
         self._turn = threading.Lock()
+        self._keeping = ReceiptKeeping()
 
     def read(self, decision_id: str) -> ReceiptTold:
         """Read one, in a thread that may block.
@@ -219,7 +223,27 @@ class Receipts:
         with self._turn:
             log = self._open_log()
             try:
-                document: dict[str, Any] = read_receipt(log, decision_id).document()
+                if isinstance(log, EmbeddedLog):
+                    found = self._keeping.read(log, decision_id)
+                else:
+                    found = read_receipt(log, decision_id)
             finally:
                 log.close()
+        document: dict[str, Any] = found.document()
         return ReceiptTold.model_validate(document)
+
+    def keep_up(self, log: Log) -> bool:
+        """Take a batch of what is new, so that the next receipt need not.
+
+        Returns
+        -------
+        bool
+            Whether there may be more. Of Kafka nothing is kept: a receipt reads its topics.
+        """
+        if not isinstance(log, EmbeddedLog):
+            return False
+        with self._turn:
+            try:
+                return self._keeping.catch_up(log)
+            except PhoError:
+                return False  # whoever asks for a receipt is told

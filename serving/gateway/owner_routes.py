@@ -97,8 +97,8 @@ class Desk:
         def opened() -> Log:
             return without_erased(settings, shop.open_log())
 
-        self.board = OwnerBoard(opened)
         self.receipts = Receipts(opened)
+        self.board = OwnerBoard(opened, self.receipts.keep_up)
         self.clock = shop.clock
         self.stop = shop.stop
         self._loop_id = settings.kiosk.loop
@@ -188,7 +188,7 @@ def router(shop: ShopOfOwner) -> APIRouter:
     @routes.get("/ledger", response_model=told.LedgerTold)
     def get_ledger() -> Response:
         """Count decisions: rewarded + defaulted + dropped + not activated + open, of all loops."""
-        return _answered(lambda: _json(desk.ledger()))
+        return _answered(lambda: Response(told.LEDGER.dump_json(desk.ledger()), media_type=_JSON))
 
     @routes.get("/decisions", response_model=told.Decisions)
     def get_decisions(

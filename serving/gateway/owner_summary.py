@@ -127,7 +127,7 @@ def line(known: Line) -> told.DecisionLine:
 
 def ledger_told(ledger: Ledger) -> told.LedgerTold:
     """Return the ledger, with the first of what does not add up."""
-    document = {**ledger.document(), "problems": list(ledger.problems[:_PROBLEMS_MAX])}
+    document = {**ledger.document(), "problems": ledger.problems[:_PROBLEMS_MAX]}
     return told.LedgerTold(**document)
 
 

@@ -6,6 +6,7 @@ things spoken at the shop's cost.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -16,14 +17,20 @@ from connectors.guarding import CircuitBreaker
 from connectors.polly import FOLDER, MEDIA_TYPE, PollySpeech, Speech
 from pipelines.decide import presentation
 from schemas.errors import CloudError, PhoError, ResourceError, SettingsError, UsageError
+from serving.gateway.kiosk_messages import SpeechOffered
 from serving.services import aws_clients
 from serving.settings import Settings
 
 _FAILURES, _PAUSE_S = 3, 30.0
-_DAY_S = 86_400
 _REFUSED: dict[int | str, dict[str, Any]] = {
     404: {"description": "No such greeting, or no voice of the gateway is configured"}
 }
+
+
+@dataclass(frozen=True, slots=True)
+class _Spoken:
+    text: str
+    speech: Speech
 
 
 def make_speech(settings: Settings) -> PollySpeech | None:
@@ -54,12 +61,20 @@ def make_speech(settings: Settings) -> PollySpeech | None:
     )
 
 
+def offered(settings: Settings) -> SpeechOffered | None:
+    """Return what pages are told of the voice; None: it is off."""
+    table = settings.polly
+    if not table.on or not table.voices:
+        return None
+    return SpeechOffered(tuple(sorted(table.voices)), table.time_limit_ms)
+
+
 def router(settings: Settings) -> APIRouter:
     """Return the routes ``/api/kiosk/speech/LOOP/ACTION/LANGUAGE`` and the same with ``/marks``."""
     routes = APIRouter(tags=["kiosk"], responses=_REFUSED)
     speech = make_speech(settings)
 
-    def spoken(loop_id: str, action_id: str, language: str) -> Speech | JSONResponse:
+    def spoken(loop_id: str, action_id: str, language: str) -> _Spoken | JSONResponse:
         if speech is None:
             problem = "no voice of the gateway is configured"
             return _told(404, UsageError(problem, "Set polly.on = true; the page has its own"))
@@ -69,7 +84,7 @@ def router(settings: Settings) -> APIRouter:
                 problem = f"loop {loop_id!r} says no {action_id!r}"
                 return _told(404, UsageError(problem, f"It says {', '.join(config.action_ids)}"))
             words = presentation(config, action_id, language)
-            return speech.speak(words.text, words.language)
+            return _Spoken(words.text, speech.speak(words.text, words.language))
         except (SettingsError, UsageError) as error:
             return _told(404, error)
         except (CloudError, ResourceError) as error:
@@ -82,17 +97,20 @@ def router(settings: Settings) -> APIRouter:
         told = spoken(loop_id, action_id, language)
         if isinstance(told, JSONResponse):
             return told
-        headers = {"Cache-Control": f"private, max-age={_DAY_S}"}
-        return Response(told.audio, media_type=MEDIA_TYPE, headers=headers)
+        # Not kept by the browser: its address stays when the words of the greeting change.
+        return Response(told.speech.audio, media_type=MEDIA_TYPE)
 
     @routes.get("/api/kiosk/speech/{loop_id}/{action_id}/{language}/marks")
     def marks(loop_id: str, action_id: str, language: str) -> Response:
-        """Return when each word and each shape of the mouth comes, ms from the beginning."""
+        """Return the text that is spoken, and when each word and each shape of the mouth comes.
+
+        Who shows other words, since they were chosen under other settings, does not play it.
+        """
         told = spoken(loop_id, action_id, language)
         if isinstance(told, JSONResponse):
             return told
-        document: dict[str, Any] = {"marks": msgspec.to_builtins(told.marks)}
-        return JSONResponse(document)
+        at = msgspec.to_builtins(told.speech.marks)
+        return JSONResponse({"text": told.text, "marks": at})
 
     return routes
 

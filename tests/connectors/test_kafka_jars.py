@@ -34,7 +34,7 @@ def test_whole_jars_are_used_and_nobody_is_asked(
     def asked(*_: object) -> None:
         pytest.fail("a repository was asked")
 
-    monkeypatch.setattr(jars_module, "_run", asked)
+    monkeypatch.setattr(jars_module, "run_client", asked)
     folder = jar_folder("kafka_broker", cache)
     assert fetch_jars("kafka_broker", cache) == folder
     assert (folder / "kafka_2.13-4.3.1.jar").is_file()

@@ -5,12 +5,11 @@ from __future__ import annotations
 import io
 import shutil
 import tarfile
-import venv
 from pathlib import Path
 
 import pytest
 
-from connectors import page_assets
+from connectors import fetching
 from connectors.page_assets import (
     PAGE_PACKAGES,
     PagePackage,
@@ -47,7 +46,7 @@ def test_every_file_and_every_tarball_is_pinned() -> None:
 def test_whole_files_are_used_and_nobody_is_asked(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(page_assets, "_run", lambda *_: pytest.fail("a registry was asked"))
+    monkeypatch.setattr(fetching, "run_client", lambda *_, **__: pytest.fail("npm was asked"))
     assert fetch_page_assets(cache) == []
     assert missing_page_assets(cache) == []
     assert page_asset("tfjs-wasm/tfjs-backend-wasm.wasm", cache).startswith(b"\0asm")
@@ -78,15 +77,15 @@ def _packed(package: PagePackage, folder: Path, content: bytes) -> None:
 def test_what_a_registry_alters_never_reaches_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def altered(command: list[str], _name: str, folder: Path) -> None:
+    def altered(command: list[str], _name: str, _cure: str, *, folder: Path) -> None:
         packages = PAGE_PACKAGES.values()
         _packed(next(p for p in packages if p.requirement == command[-1]), folder, b"altered")
 
-    monkeypatch.setattr(page_assets, "_run", altered)
+    monkeypatch.setattr(fetching, "run_client", altered)
     with pytest.raises(ResourceError, match="is not the pinned package"):
         fetch_page_assets(tmp_path)
     # And where somebody pinned the wrong tarball, each file still is looked at.
-    monkeypatch.setattr(page_assets, "_sha256", lambda path: page_pins().get(path.name, ""))
+    monkeypatch.setattr(fetching, "sha256_of", lambda path: page_pins().get(path.name, ""))
     with pytest.raises(ResourceError, match="is not the pinned file"):
         fetch_page_assets(tmp_path)
     assert not [path for path in page_folder(tmp_path).rglob("*") if path.is_file()]
@@ -103,16 +102,3 @@ def test_an_npm_that_fails_is_named_with_what_to_do(
     with pytest.raises(ResourceError, match="no route to the mirror") as told:
         fetch_page_assets(tmp_path / "cache")
     assert "--fetch-pages" in told.value.cure
-
-
-def test_without_npm_one_comes_in_an_environment_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made, ran = [], []
-    monkeypatch.setattr(shutil, "which", lambda _name: None)
-    monkeypatch.setattr(venv, "create", lambda where, **_: made.append(where))
-    monkeypatch.setattr(page_assets, "_run", lambda command, *_: ran.append(command))
-    npm = Path(page_assets._npm(tmp_path))
-    assert made == [tmp_path / "venv"]
-    assert ran[0][-1] == page_assets.NODE
-    assert npm.is_relative_to(tmp_path)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from connectors.polly import Mark, PollySpeech, read_marks
 from local_aws_fixture import local_clients
 from schemas.errors import CloudError, UsageError
 from serving.gateway import speech as speech_routes
+from serving.gateway.kiosk_messages import SpeechOffered
 from serving.settings import load
 
 VOICES = {"en": "Joanna", "de": "Vicki"}
@@ -39,9 +42,11 @@ class MadeUp:
         self.audio = b"ID3 sound"
         self.marks = MARKS
         self.fails: Exception | None = None
+        self.before: Callable[[], object] = lambda: None
 
     def synthesize_speech(self, **request: Any) -> dict[str, Any]:
         self.asked.append(request)
+        self.before()
         if self.fails is not None:
             raise self.fails
         data = self.marks if request["OutputFormat"] == "json" else self.audio
@@ -100,6 +105,27 @@ def test_silence_is_no_answer(polly: MadeUp, tmp_path: Path) -> None:
     with pytest.raises(CloudError, match="no sound"):
         speaking(polly, tmp_path / "speech").speak("Welcome.", "en")
     assert list((tmp_path / "speech").iterdir()) == []
+
+
+def test_what_is_kept_waits_for_no_other_text(polly: MadeUp, tmp_path: Path) -> None:
+    speech = speaking(polly, tmp_path / "speech")
+    told = speech.speak("Welcome.", "en")
+    asked, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        asked.set()
+        release.wait(30.0)
+
+    polly.before = hold
+    with ThreadPoolExecutor(2) as pool:
+        other = pool.submit(speech.speak, "Good day.", "en")
+        try:
+            assert asked.wait(10.0)
+            # While Polly keeps somebody waiting for another one.
+            assert pool.submit(speech.speak, "Welcome.", "en").result(10.0) == told
+        finally:
+            release.set()
+        assert other.result(10.0).audio
 
 
 def test_a_half_written_file_is_asked_for_again(polly: MadeUp, tmp_path: Path) -> None:
@@ -191,7 +217,7 @@ def test_a_page_has_a_greeting_spoken(clients: AwsClients, tmp_path: Path) -> No
     assert (told.status_code, told.headers["content-type"]) == (200, "audio/mpeg")
     assert told.content
     marks = get(clients, tmp_path, "greeting/welcome/de/marks", **ON)
-    assert marks.json() == {"marks": []}
+    assert marks.json() == {"text": "Willkommen. Schön, Sie zu sehen.", "marks": []}
 
 
 @pytest.mark.parametrize(
@@ -207,6 +233,18 @@ def test_only_greetings_of_a_loop_are_spoken(
     told = get(clients, tmp_path, f"{place}/en", **ON)
     assert told.status_code == 404
     assert problem in told.json()["problem"]
+
+
+def test_the_browser_keeps_no_words_that_may_change(clients: AwsClients, tmp_path: Path) -> None:
+    told = get(clients, tmp_path, "greeting/welcome/en", **ON)
+    assert "max-age" not in told.headers.get("cache-control", "")
+
+
+def test_pages_are_told_of_the_voice_where_there_is_one() -> None:
+    limit = {"polly.time_limit_ms": 900}
+    assert speech_routes.offered(load(None, limit, {})) is None
+    told = speech_routes.offered(load(None, {**limit, "polly.on": True}, {}))
+    assert told == SpeechOffered(("de", "en", "es"), 900)
 
 
 def test_it_is_off_unless_it_is_configured(clients: AwsClients, tmp_path: Path) -> None:

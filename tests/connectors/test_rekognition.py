@@ -28,7 +28,7 @@ from connectors.rekognition import (
     make_client,
 )
 from connectors.rekognition_faces import ATTRIBUTES, EMOTIONS, face_of, label_of
-from pipelines.analyze import Analyser, Seen
+from pipelines.analyze import Analyser, NotAsked, Seen
 from producers.stretches import load_stretches
 from schemas.errors import AnalysisError, PictureUnreadable, ResourceError, SettingsError
 from schemas.frames import Score
@@ -216,8 +216,10 @@ def test_after_failures_in_a_row_nobody_asks_for_a_while(stand: Stand, jpeg: byt
     server, blind = stand.server(), Blind()
     analyser = stand.asking(server, blind, failures=2, tries=1)
     server.next_faults = ["broken"] * 2
-    for _ in range(5):
-        assert analyser.analyse(jpeg).fallback_of == "rekognition"
+    told = [analyser.analyse(jpeg) for _ in range(5)]
+    assert [each.fallback_of for each in told] == ["rekognition"] * 5
+    assert "InternalServerError" in str(told[0].why)
+    assert NotAsked.read(told[-1].why) == NotAsked("rekognition", "breaker_open")
     assert server.calls["DetectFaces"] == 0, "refused before it was looked at, then not asked"
     assert (analyser.counters.calls, analyser.counters.broken) == (2, 3)
     time.sleep(0.25)
@@ -275,8 +277,9 @@ def test_the_days_budget_ends_the_asking_and_outlives_the_process(
 ) -> None:
     server, path = stand.server(), tmp_path / "spent.json"
     analyser = stand.asking(server, Blind(), budget=0.012, path=path)
-    told = [analyser.analyse(jpeg).fallback_of for _ in range(14)]
-    assert told == [None] * 12 + ["rekognition"] * 2
+    told = [analyser.analyse(jpeg) for _ in range(14)]
+    assert [each.fallback_of for each in told] == [None] * 12 + ["rekognition"] * 2
+    assert NotAsked.read(told[-1].why) == NotAsked("rekognition", "over_budget", "2027-01-15")
     assert (server.calls["DetectFaces"], analyser.counters.over_budget) == (12, 2)
     analyser.spending.close()
     assert read_spent(path).calls_today == 12

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from connectors.aws_clients import AwsAccess, AwsClients
+from connectors.clocks import SetClock
 from connectors.embedded_log import EmbeddedLog
+from connectors.letter_hours import HOUR_MS
 from connectors.sns_alarms import MESSAGE_MAX_BYTES, SnsAlarms, alarm_notice
 from local_aws_fixture import local_clients
 from schemas.errors import ResourceError
@@ -97,6 +99,51 @@ def test_dead_letters_of_one_kind_are_one_message(
         "error": "the error. The cure",
     }
     assert SnsAlarms(log, clients.client("sns"), arn).run_once() == 0
+
+
+class Taking:
+    """Takes messages as long as it is told to."""
+
+    def __init__(self) -> None:
+        self.told: list[dict[str, Any]] = []
+        self.well = True
+
+    def publish(self, **request: Any) -> Any:
+        if not self.well:
+            return {}  # a torn 200: boto3 raises nothing
+        self.told.append(json.loads(request["Message"]))
+        return {"MessageId": "1"}
+
+
+def test_dead_letters_that_go_on_are_a_message_an_hour(log: EmbeddedLog) -> None:
+    clock = SetClock(HOUR_MS * 400_000)
+    log.clock, taking, arn = clock, Taking(), "arn:aws:sns:us-east-1:1:x"
+    sender = SnsAlarms(log, taking, arn)
+    for minute in range(90):
+        clock.set(HOUR_MS * 400_000 + minute * 60_000)
+        log.append("dead-letters", letter("frames", "torn", minute))
+        if minute == 30:  # one that starts again knows what was told
+            sender = SnsAlarms(log, taking, arn)
+        if minute == 60:  # what the service does not take at first is sent at the next try
+            taking.well = False
+            with pytest.raises(ResourceError):
+                sender.run_once()
+            taking.well = True
+        sender.run_once()
+    assert [(each["count"], each["hour_before"]) for each in taking.told] == [(1, 0), (1, 60)]
+    assert len({each["alarm_id"] for each in taking.told}) == 2
+    # Killed between message and bookmark: the same alarm again.
+    log.set_bookmark("sns", {})
+    SnsAlarms(log, taking, arn).run_once()
+    assert taking.told[-1]["alarm_id"] == taking.told[-2]["alarm_id"]
+
+
+def test_of_dead_letters_the_watchers_alarm_is_not_sent_too(log: EmbeddedLog) -> None:
+    log.append("alarms", AlarmRaised("d-1", "greeting", "dead_letters", "letters.frames.torn", 5))
+    log.append("alarms", AlarmRaised("b-1", "greeting", "budget_used_up", "rekognition", 5))
+    taking = Taking()
+    assert SnsAlarms(log, taking, "arn:aws:sns:us-east-1:1:x").run_once() == 1
+    assert [each["kind"] for each in taking.told] == ["budget_used_up"]
 
 
 def test_a_failure_loses_nothing_and_repeats_nothing(

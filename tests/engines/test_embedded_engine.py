@@ -8,17 +8,20 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from connectors import embedded_log
 from engines import embedded
 from engines.embedded import EmbeddedEngine
+from engines.one_key import RawRecord, refusal
 from pipelines.topology import greeting_loop
 from runs import EmbeddedRun, MemoryRun, everything
 from schemas.codec import decode, encode
 from schemas.errors import EngineBusy, LogFull, LogUnavailable
 from schemas.operations import SideRecord, Tick
+from schemas.streams import DEAD_LETTERS, STREAMS
 from visits import play
 from worlds import START_MS, analyzed, captured, decided, ended, loop, outcome, rewarded, shown
 
@@ -69,6 +72,46 @@ def test_bytes_that_are_no_record_become_a_dead_letter_and_nothing_stops(
     (letter,) = dead_letters(run)
     assert (letter.reason, letter.raw, letter.offset) == (reason, data, position)
     assert (letter.stream, letter.key, letter.log_time_ms) == ("impressions", "v", T)
+    assert len(run.out("greetings")) == 1
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        loop(loop_id="farewell"),
+        captured("v", "pre", 0, T, 0.5),
+        analyzed("v", "pre", 0, T, 0.5),
+        decided("v", T),
+        shown("v", "a0", T),
+        rewarded("v", 1, 0.5, T),
+        ended("v", T),
+        outcome(decided("v", T), 0.5),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_record_under_a_wrong_key_is_put_aside_as_on_flink_and_changes_nothing(
+    value: Any, run: EmbeddedRun
+) -> None:
+    stream = next(name for name, each in STREAMS.items() if isinstance(value, each.records))
+    before = run.log.counts()
+    (position,) = run.log.append_bytes([(stream, "another", encode(value))])
+    run.settle()
+    run.restart()
+    run.settle()
+    (letter,) = dead_letters(run)
+    row = run.log.at(position)
+    record = RawRecord(row.stream, row.key, row.log_time_ms, row.value, position, 0)
+    assert (letter.reason, letter.error) == refusal(record)
+    assert letter.reason == "WrongKey"
+    assert (letter.stream, letter.key, letter.offset) == (stream, "another", position)
+    assert letter.raw == encode(value)
+    after = run.log.counts()
+    assert {name: n - before[name] for name, n in after.items() if n != before[name]} == {
+        stream: 1,
+        DEAD_LETTERS: 1,
+    }
+    run.append("frames", captured("w", "pre", 0, T, 0.5))
+    run.settle()
     assert len(run.out("greetings")) == 1
 
 

@@ -14,6 +14,7 @@ from connectors.embedded_log import EmbeddedLog
 from connectors.face_models import FaceFinder
 from connectors.local_analyser import LocalAnalyser
 from connectors.pictures import FolderPictures
+from listed_logs import ListedLog, greeting_for
 from producers.cameras import Shot
 from producers.kiosk import Kiosk, KioskSettings, Places
 from producers.recorded import RecordedVisitors, Visitor
@@ -25,22 +26,6 @@ from schemas.frames import FrameCaptured, nearest
 
 HAPPY_FROM = 0.45
 """Happiness from which a face counts as smiling."""
-
-
-class ListedLog:
-    """A log that keeps its records in a list, and fails when told to."""
-
-    def __init__(self) -> None:
-        self.records: list[tuple[str, Any]] = []
-        self.failure: PhoError | None = None
-
-    def append(self, stream: str, value: Any) -> None:
-        if self.failure is not None:
-            raise self.failure
-        self.records.append((stream, value))
-
-    def of(self, stream: str) -> list[Any]:
-        return [value for name, value in self.records if name == stream]
 
 
 class Stage:
@@ -67,14 +52,8 @@ class Stage:
                     visitor.react(action_id, at_ms)
 
     def greeting(self, at_ms: int, action_id: str = "joke", **others: Any) -> GreetingIssued:
-        visit_id = self.kiosk.visit_id or "nobody"
-        given = {
-            **{"decision_id": visit_id, "visit_id": visit_id, "loop_id": "greeting"},
-            **{"kiosk_id": "k1", "action_id": action_id, "text": "Hello", "language": "en"},
-            **{"voice": "", "mood": "", "decided_at_ms": at_ms, "expires_at_ms": at_ms + 2_000},
-            **others,
-        }
-        return GreetingIssued(**given)
+        given = {"action_id": action_id, "mood": "", **others}
+        return greeting_for(self.kiosk.visit_id, "k1", at_ms, 2_000, **given)
 
 
 def shots_until_pre(stage: Stage, visitor: Visitor) -> list[Shot]:

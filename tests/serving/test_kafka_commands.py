@@ -15,10 +15,13 @@ from connectors.kafka_clients import Outgoing, connect
 from connectors.kafka_log import TOPIC_STREAMS, KafkaLog
 from engines.job import configure, hashes_in_force
 from schemas.codec import decode
+from schemas.errors import ResourceError, UsageError
 from schemas.operations import SideRecord
 from schemas.outcomes import OutcomeClosed
 from serving import kafka_checkup, opening
+from serving.job_topics import FILLED, filled_by_a_bridge, partitions_of
 from serving.report import document, read_report
+from serving.settings import load
 
 LOOKING = (
     ("ledger", "--json"),
@@ -125,6 +128,31 @@ def test_a_bridge_refuses_topics_with_the_brokers_time(
     told(ran, 2, "LogAppendTime", "--bridged")
 
 
+def test_jobs_are_not_submitted_to_topics_with_their_writers_time(pho: Any) -> None:
+    broker = shared_broker().bootstrap
+    with fresh_topics(broker, bridged=True) as address:
+        settings = load(None, {"log.address": str(address)})
+        with pytest.raises(UsageError, match=r"^frames, .*outcomes: the log time") as refused:
+            partitions_of(settings)
+        # In what the jobs write themselves a bridge would be one writer of several.
+        assert "--bridged" not in refused.value.cure
+        with pytest.raises(UsageError, match="analyses, decisions, outcomes: the log time") as own:
+            partitions_of(settings, FILLED)
+        mend = own.value.cure.partition("pho ")[2].split()
+        assert pho(*mend, "--config", _settings("partitions = 2")).status == 0
+
+        # Now a bridge may go on in front of the jobs, in what they only read.
+        with pytest.raises(UsageError, match="frames, impressions, rewards, visits:") as left:
+            partitions_of(settings)
+        flag, named = left.value.cure.split()[-2:]
+        assert (flag, filled_by_a_bridge(named)) == ("--bridged", FILLED)
+        with pytest.raises(UsageError, match="visits: the log time"):
+            partitions_of(settings, FILLED[:-1])
+        assert partitions_of(settings, FILLED) == 2
+    with pytest.raises(ResourceError, match="has no topic for loops"):
+        partitions_of(load(None, {"log.address": str(fresh_address(broker))}), FILLED)
+
+
 @pytest.mark.parametrize(
     ("line", "status", "words"),
     [
@@ -138,6 +166,9 @@ def test_a_bridge_refuses_topics_with_the_brokers_time(
         (("bridge", "--from", ".", "--streams", "nothing"), 2, ("no stream 'nothing'",)),
         (("demo", "--log", "kafka://host:1/x"), 2, ("works on a folder",)),
         (("run", "--log", "kafka://host:1/x"), 2, ("pho submit",)),
+        (("submit", "--bridged", ","), 2, ("--bridged names none",)),
+        (("submit", "--bridged", "nothing"), 2, ("no stream 'nothing'",)),
+        (("submit", "--bridged", "frames,decisions"), 2, ("names decisions", "the jobs' own")),
         (("bridge", "--from", ".", "--log", "kafka://host:1/x"), 2, ("neither a log nor",)),
     ],
 )

@@ -22,7 +22,9 @@ from brokers import fresh_address, shared_broker
 from connectors.archive import ArchiveReader
 from connectors.embedded_log import FILE_NAME, EmbeddedLog
 from connectors.logs import Row
+from engines.embedded import EmbeddedEngine
 from history import play_and_archive
+from pipelines.topology import greeting_loop
 from replayed import counts, rows_of, verdicts, with_bit, write
 from schemas.codec import decode, encode
 from schemas.outcomes import OutcomeClosed
@@ -73,6 +75,22 @@ def test_what_stands_there_twice_counts_once(folder: Path) -> None:
     assert told.holds
     assert told.verdicts[0].identical == VISITS
     assert told.verdicts[2].beside == {"repeated or newer": 1}
+
+
+def test_a_record_under_a_wrong_key_is_no_difference(folder: Path) -> None:
+    log = EmbeddedLog(folder)
+    # Whoever took them would open their windows anew.
+    wrong = [("decisions", "another", row.value) for row in log.scan("decisions")]
+    log.append_bytes(wrong)
+    engine = EmbeddedEngine(log, greeting_loop())
+    engine.run_to_rest()
+    engine.close()
+    letters = [decode(row.value) for row in log.last("dead-letters", len(wrong))]
+    log.close()
+    assert [letter.reason for letter in letters] == ["WrongKey"] * len(wrong)
+    told = verdicts(folder)
+    assert told.holds
+    assert counts(told)[0] == ("outcomes", VISITS, 0)
 
 
 def test_a_log_of_many_partitions_with_repeats_is_identical(played: Path) -> None:

@@ -231,15 +231,17 @@ class Stand:
         self.submit_all(resume=True)
 
     def revive(self) -> None:
-        """Start TaskManagers again that ended by themselves, as any supervisor of theirs does.
+        """Start the TaskManagers again that ended by themselves, as any supervisor of theirs does.
 
         One may: where the runner of Python's processes is closed twice, Flink 2.2.1 takes Beam's
         "Reference count must not be negative" for fatal (seen after a JobManager was gone).
         """
-        for name, process in list(self.flink.processes.items()):
-            if name.startswith("taskmanager-") and process.poll() is not None:
+        for number in range(self.flink.count):
+            process = self.flink.processes.get(f"taskmanager-{number}")
+            # None: killed by us, and not started again yet.
+            if process is not None and process.poll() is not None:
+                self.flink.start_taskmanager(number)
                 self.revived += 1
-                self.flink.start_taskmanager(int(name.rpartition("-")[2]))
 
     def _registered(self) -> int:
         try:

@@ -19,6 +19,27 @@ from scripted_gateway import until
 READY_S = 40.0
 """How long a gateway may take to answer, on a machine that does much else."""
 
+VOICES = """
+    class Voice extends EventTarget {
+      constructor() { super(); globalThis.spoken = []; }
+      getVoices() { return %s; }
+      cancel() {}
+      speak(utterance) {
+        if (!utterance.text.trim()) return;
+        globalThis.spoken.push([utterance.voice.name, utterance.lang, utterance.text]);
+        setTimeout(() => utterance.onstart?.({}), 20);
+        for (const word of utterance.text.matchAll(/\\S+/g)) {
+          const told = { name: "word", charIndex: word.index, charLength: word[0].length };
+          setTimeout(() => utterance.onboundary?.(told), 50 + 60 * word.index);
+        }
+        setTimeout(() => utterance.onend?.({}), 100 + 60 * utterance.text.length);
+      }
+    }
+    globalThis.SpeechSynthesisUtterance = class { constructor(text) { this.text = text; } };
+    Object.defineProperty(globalThis, "speechSynthesis", { value: new Voice() });
+"""
+"""Script of a browser whose voices are as told; `spoken` holds what they said."""
+
 
 @dataclass
 class Wire:

@@ -14,17 +14,18 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import uvicorn
 from fastapi import FastAPI, Request, WebSocket
 from fastapi.responses import JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocketDisconnect
 
-from serving.gateway import vendor
+from serving.gateway import speech, vendor
 from serving.gateway.app import PAGES
 from serving.gateway.kiosk_page import page_settings
 from serving.gateway.security_headers import SecurityHeaders
-from serving.settings import load
+from serving.settings import Settings, load
 
 VISIT = "kiosk-1-0a1b2c3d-1"
 
@@ -36,13 +37,18 @@ class ScriptedGateway:
     ----------
     key : str or None
         The key it asks for; None: everybody may come in.
+    settings : Settings or None
+        Of its pages and of its voice; None: those that are shipped.
     page : dict
         What differs of ``/kiosk/settings.json``.
     """
 
-    def __init__(self, key: str | None = None, **page: Any) -> None:
+    def __init__(
+        self, key: str | None = None, settings: Settings | None = None, **page: Any
+    ) -> None:
         self.key = key
-        self.page = {**page_settings(load(None, {}, {})), **page}
+        self.settings = settings or load(None, {}, {})
+        self.page = {**page_settings(self.settings), **page}
         self.heard: list[dict[str, Any]] = []
         self.pictures = 0
         self.presence: dict[str, Any] = {"box": None, "stage": "nobody"}
@@ -150,6 +156,7 @@ class ScriptedGateway:
         app = FastAPI()
         app.add_middleware(SecurityHeaders)
         app.include_router(vendor.router(None))
+        app.include_router(speech.router(self.settings))
         app.add_api_route("/kiosk/settings.json", lambda: self.page)
         app.add_api_route("/api/kiosk/me", lambda: {"kiosk_id": "door-7"})
         app.add_api_route("/api/tickets", self._ticket, methods=["POST"], response_model=None)
@@ -212,6 +219,7 @@ class ScriptedGateway:
             "shot_width": 480,
             "server_ms": hello["sent_at_ms"],
             "sent_at_ms": hello["sent_at_ms"],
+            "speech": msgspec.to_builtins(speech.offered(self.settings)),
         }
         await self._tell(welcome)
 

@@ -5,32 +5,10 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Browser, Page
 
-from kiosk_pages import Wire, open_page, start, wait_for_phase
+from kiosk_pages import VOICES, Wire, open_page, start, wait_for_phase
 from scripted_gateway import ScriptedGateway
 
 WELCOME = "Welcome. Nice to see you."
-
-
-VOICES = """
-    class Voice extends EventTarget {
-      constructor() { super(); globalThis.spoken = []; }
-      getVoices() { return %s; }
-      cancel() {}
-      speak(utterance) {
-        if (!utterance.text.trim()) return;
-        globalThis.spoken.push([utterance.voice.name, utterance.lang, utterance.text]);
-        setTimeout(() => utterance.onstart?.({}), 20);
-        for (const word of utterance.text.matchAll(/\\S+/g)) {
-          const told = { name: "word", charIndex: word.index, charLength: word[0].length };
-          setTimeout(() => utterance.onboundary?.(told), 50 + 60 * word.index);
-        }
-        setTimeout(() => utterance.onend?.({}), 100 + 60 * utterance.text.length);
-      }
-    }
-    globalThis.SpeechSynthesisUtterance = class { constructor(text) { this.text = text; } };
-    Object.defineProperty(globalThis, "speechSynthesis", { value: new Voice() });
-"""
-
 
 COUNT_WORDS = """
     new MutationObserver((changes) => {
@@ -55,6 +33,21 @@ SPEAK = """async (word) => {
     return heights;
 }"""
 
+
+# What was heard of the speech goes by as told.
+MARKED = """async (times) => {
+    const { Mouth } = await import("/kiosk/mouth.js");
+    const mouth = new Mouth();
+    const visemes = [[100, "p"], [300, "o"], [500, "k"], [700, "sil"]];
+    let heard = 0;
+    const marks = visemes.map(([at_ms, value]) => ({ at_ms, value }));
+    mouth.speak("Bock", { visemes: marks, clock: () => heard });
+    mouth.word("Aaa");
+    const shapes = times.map((ms) => { heard = ms; return mouth.shape(0); });
+    const calm = times.map((ms) => { heard = ms; return mouth.shape(0, true); });
+    mouth.hush();
+    return [shapes, calm, mouth.shape(0, true)];
+}"""
 
 SIZES = [(320, 568), (360, 740), (740, 360), (1080, 1920), (1280, 720), (3840, 2160)]
 
@@ -101,9 +94,36 @@ def test_the_mouth_opens_with_the_word_and_closes_after_it(
     heights = page.evaluate(SPEAK, "Mama")
     assert max(heights) > 0.6
     assert heights[-1] < 0.05
-    assert page.evaluate("import('/kiosk/avatar.js').then((it) => it.visemes('Mapo!'))") == [
+    assert page.evaluate("import('/kiosk/mouth.js').then((it) => it.visemes('Mapo!'))") == [
         *("closed", "open", "closed", "round"),
     ]
+    page.context.close()
+
+
+def test_by_its_marks_the_mouth_is_there_a_moment_before_the_sound(
+    browser: Browser, gateway: ScriptedGateway
+) -> None:
+    page, _ = open_page(browser, gateway.address)
+    times = [0, 49, 60, 260, 460, 660, 9_000]
+    assert page.evaluate(MARKED, times) == [
+        ["rest", "rest", "closed", "round", "narrow", "rest", "rest"],
+        ["half"] * len(times),
+        "rest",
+    ]
+    page.context.close()
+
+
+def test_a_frame_older_than_the_word_that_began_is_drawn_all_the_same(
+    browser: Browser, gateway: ScriptedGateway
+) -> None:
+    page, _ = open_page(browser, gateway.address)
+    shape = """async () => {
+        const { Mouth } = await import("/kiosk/mouth.js");
+        const mouth = new Mouth();
+        mouth.word("Mama");
+        return mouth.shape(performance.now() - 500);
+    }"""
+    assert page.evaluate(shape) == "closed"
     page.context.close()
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from connectors.clocks import SetClock
 from connectors.pictures import FolderPictures
+from listed_logs import ListedLog, greeting_for
 from producers.looks import Visit
 from producers.tracker import TrackerSettings
 from schemas.decisions import GreetingIssued
@@ -24,22 +25,6 @@ from told_pages import FACE, edge_look, hello
 
 NOW_MS = 1_800_000_000_000
 STEP_MS = 500
-
-
-class ListedLog:
-    """A log that keeps its records in a list, and fails when told to."""
-
-    def __init__(self) -> None:
-        self.records: list[tuple[str, Any]] = []
-        self.failure: PhoError | None = None
-
-    def append(self, stream: str, value: Any) -> None:
-        if self.failure is not None:
-            raise self.failure
-        self.records.append((stream, value))
-
-    def of(self, stream: str) -> list[Any]:
-        return [value for name, value in self.records if name == stream]
 
 
 class NoFinder:
@@ -103,14 +88,7 @@ class Desk:
         return answers
 
     def greeting(self, **others: Any) -> GreetingIssued:
-        visit_id = self.session.visit_id or "nobody"
-        told = {
-            **{"decision_id": visit_id, "visit_id": visit_id, "loop_id": "greeting"},
-            **{"kiosk_id": "door-1", "action_id": "joke", "text": "Hello", "language": "en"},
-            **{"voice": "", "mood": "funny", "decided_at_ms": self.clock()},
-            **{"expires_at_ms": self.clock() + 30_000, **others},
-        }
-        return GreetingIssued(**told)
+        return greeting_for(self.session.visit_id, "door-1", self.clock(), 30_000, **others)
 
     def greet(self, **others: Any) -> list[dict[str, Any]]:
         return plain(self.session.greet(self.greeting(**others)))

@@ -16,7 +16,7 @@ from connectors.embedded_log import EmbeddedLog
 from owner_shops import rows_of, simulated, until, write
 from running_gateways import running_gateway
 from schemas.streams import STREAMS
-from serving.gateway.owner_models import Decisions, Hour, LedgerTold, Summary
+from serving.gateway.owner_models import LEDGER, Decisions, Hour, Summary
 from serving.gateway.owner_receipts import ReceiptTold
 from serving.ledger import read_ledger
 
@@ -50,11 +50,12 @@ def test_the_summary_tells_of_every_visit(owner: httpx.Client) -> None:
 
 
 def test_the_ledger_is_that_of_the_command(owner: httpx.Client, folder: Path) -> None:
-    told = LedgerTold.model_validate_json(owner.get("/ledger").content)
+    told = owner.get("/ledger").json()
+    LEDGER.validate_python(told)
     log = EmbeddedLog(folder)
     document = read_ledger(log).document()
     log.close()
-    assert told.model_dump() == {**document, "problems": []}
+    assert told == {**document, "problems": []}
 
 
 def test_the_hour_has_sixty_minutes(owner: httpx.Client) -> None:
@@ -91,17 +92,17 @@ def test_a_receipt_is_that_of_the_command(owner: httpx.Client, folder: Path, pho
     [
         ("/receipts/nobody", 404, "has no decision nobody"),
         ("/receipts/a/b", 404, "has no decision a/b"),
-        ("/receipts/%00", 422, ""),
-        ("/receipts/" + "a" * 300, 422, ""),
+        ("/receipts/%00", 422, "decision_id in the path must be an id"),
+        ("/receipts/" + "a" * 300, 422, "must have at most 256 characters"),
         ("/summary?loop=lunch", 404, "has no loop 'lunch'"),
-        ("/summary?loop=%0A", 422, ""),
+        ("/summary?loop=%0A", 422, "loop in the query must be an id"),
         ("/hour?loop=lunch", 404, "has no loop"),
         ("/live?loop=lunch", 404, "has no loop"),
         ("/decisions?loop=lunch", 404, "has no loop"),
-        ("/decisions?limit=0", 422, ""),
-        ("/decisions?limit=201", 422, ""),
-        ("/decisions?before=0", 422, ""),
-        ("/decisions?before=1e9", 422, ""),
+        ("/decisions?limit=0", 422, "limit in the query must be at least 1"),
+        ("/decisions?limit=201", 422, "limit in the query must be at most 200"),
+        ("/decisions?before=0", 422, "before in the query must be at least 1"),
+        ("/decisions?before=1e9", 422, "before in the query must be a whole number"),
     ],
 )
 def test_what_is_wrong_is_said_with_what_to_do(
@@ -109,11 +110,10 @@ def test_what_is_wrong_is_said_with_what_to_do(
 ) -> None:
     answer = owner.get(path)
     assert answer.status_code == status
-    if status == 404:
-        told = answer.json()
-        assert set(told) == {"problem", "cure"}
-        assert words in told["problem"]
-        assert told["cure"]
+    told = answer.json()
+    assert set(told) == {"problem", "cure"}
+    assert words in told["problem"]
+    assert told["cure"]
 
 
 def test_every_answer_is_in_the_openapi_document(owner: httpx.Client) -> None:

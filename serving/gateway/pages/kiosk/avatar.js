@@ -3,8 +3,11 @@
  *
  * Every part of the face is a number that is drawn towards its target by a spring, so that no
  * movement ever jumps. What it shall do is said by a scene and a mood; idle life comes by itself.
- * Whoever asked for less motion gets the same faces without breathing, swaying and wandering eyes.
+ * Whoever asked for less motion gets the same faces without breathing, swaying and wandering eyes,
+ * and a mouth that stays open while it speaks.
  */
+
+import { MOUTHS, Mouth } from "/kiosk/mouth.js";
 
 /** A face: smile -1..1, open 0..1 (mouth), lid 0..1 (closed), brow -1..1, tilt -1..1 (brows), perk -1..1 (leaves). */
 const FACES = {
@@ -25,27 +28,9 @@ const SCENES = {
   shy: { smile: 0.35, lid: 1.06, brow: 0.15, tilt: 0.4, squint: 0, perk: -0.5, cheek: 0.9 },
   puzzled: { smile: -0.1, lid: 0.12, brow: 0.35, tilt: 0.6, squint: 0, perk: -0.6, cheek: 0.4, lean: 0.7 },
 };
-/** Mouths by sound: open 0..1, width as a share of the mouth at rest. */
-const VISEMES = {
-  rest: [0, 1], closed: [0, 0.92], narrow: [0.16, 0.85], wide: [0.36, 1.05], open: [0.85, 0.95], round: [0.55, 0.55],
-};
-const SOUNDS = [
-  [/[aáàâä]/, "open"], [/[oóòôöuúùûüw]/, "round"], [/[eéèêiíìîyj]/, "wide"], [/[mbp]/, "closed"], [/[fv]/, "narrow"],
-];
 const FRAME_MS = 1000 / 30;
 const STIFFNESS = 170; // 1/s²: a face takes a new look in a third of a second
 const EYES = { left: 146, right: 254, y: 232, rx: 35, ry: 41 };
-
-/** Return the mouths of a word, one after the other. */
-export function visemes(word) {
-  const shapes = [];
-  for (const letter of word.toLowerCase()) {
-    const found = SOUNDS.find(([letters]) => letters.test(letter));
-    const shape = found ? found[1] : /\p{L}/u.test(letter) ? "narrow" : null;
-    if (shape && shapes.at(-1) !== shape) shapes.push(shape);
-  }
-  return shapes;
-}
 
 /** One number on a spring. */
 class Spring {
@@ -82,7 +67,7 @@ export class Avatar {
     this.nextBlink = 1500;
     this.blinkStart = -1000;
     this.nextGlance = 2500;
-    this.speech = null;
+    this.speech = new Mouth();
     this.seen = null;
     this.dress("waiting", "neutral");
     for (const spring of Object.values(this.face)) spring.snap();
@@ -123,22 +108,19 @@ export class Avatar {
     this.seen = { x: clamp((x - 0.5) * 2.2, -1, 1), y: clamp((y - 0.45) * 1.8, -1, 1) };
   }
 
-  /** Begin to speak; `word` follows where the voice tells its words, else a rhythm of its own. */
-  speak(text) {
-    const now = performance.now();
-    this.speech = { start: now, shapes: visemes(text), step: 95, told: false };
+  /** Begin to speak; `told` has the shapes of the mouth where the voice knows them: see `Mouth.speak`. */
+  speak(text, told = null) {
+    this.speech.speak(text, told);
   }
 
   /** The voice has just begun a word. */
   word(word) {
-    if (!this.speech) this.speak("");
-    const shapes = visemes(word);
-    this.speech = { start: performance.now(), shapes: [...shapes, "closed"], step: 78, told: true };
+    this.speech.word(word);
   }
 
   /** The voice is silent again. */
   hush() {
-    this.speech = null;
+    this.speech.hush();
   }
 
   tick(now) {
@@ -172,14 +154,7 @@ export class Avatar {
   }
 
   talk(now) {
-    let shape = "rest";
-    if (this.speech) {
-      const place = Math.floor((now - this.speech.start) / this.speech.step);
-      const shapes = this.speech.shapes;
-      // After the last told word the mouth rests until the next one; the own rhythm goes on.
-      if (shapes.length && (place < shapes.length || !this.speech.told)) shape = shapes[place % shapes.length];
-    }
-    [this.mouth.open.target, this.mouth.width.target] = VISEMES[shape];
+    [this.mouth.open.target, this.mouth.width.target] = MOUTHS[this.speech.shape(now, this.still.matches)];
   }
 
   draw(now) {

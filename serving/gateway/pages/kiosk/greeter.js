@@ -17,7 +17,7 @@ const VISITS_KEPT = 50;
 export class Greeter {
   /**
    * @param {import("/kiosk/stage.js").Stage} stage shows the caption
-   * @param {import("/kiosk/speaker.js").Speaker} speaker says it
+   * @param {import("/kiosk/voices.js").Voices} speaker says it
    * @param {import("/kiosk/link.js").Link} link takes the report
    * @param {() => void} changed called when `phase` or `mood` changed
    */
@@ -90,14 +90,16 @@ export class Greeter {
     this.later("end", STAYS_MS / 3, () => this.clear());
   }
 
+  /** Return the baseline as a greeting in a language. */
   own(language) {
-    const { texts, voice, mood } = this.baseline;
+    const { action_id, texts, voice, mood } = this.baseline;
     const tag = nearest(language, texts);
-    return { text: texts[tag], language: tag, voice, mood };
+    return { action_id, text: texts[tag], language: tag, voice, mood };
   }
 
   /** Put it on the screen, report it when it stands there, and let the voice begin. */
-  say({ text, language, voice, mood }, report) {
+  say(greeting, report) {
+    const { text, language, mood } = greeting;
     this.stop("end");
     this.stop("read");
     this.mood = mood || "warm";
@@ -111,8 +113,9 @@ export class Greeter {
     const standing = (this.standing = Symbol("caption"));
     const drawn = () => this.standing === standing && report(Date.now());
     requestAnimationFrame(() => requestAnimationFrame(drawn));
-    const speaks = this.speaker.say(text, language, voice, {
-      start: () => avatar.speak(text),
+    avatar.hush(); // what it said before
+    const speaks = this.speaker.say(greeting, {
+      start: (sound) => avatar.speak(text, sound),
       word: (from, to) => {
         avatar.word(text.slice(from, to));
         this.stage.saidUpTo(text, from);

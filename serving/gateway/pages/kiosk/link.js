@@ -269,11 +269,17 @@ export class Link extends EventTarget {
   }
 }
 
+/** Return the headers that show this kiosk's key, where it has one. */
+export function keyHeaders() {
+  const key = storage.getItem(KEY);
+  return key ? { Authorization: `Bearer ${key}` } : {};
+}
+
 async function getTicket() {
   const key = storage.getItem(KEY);
   const response = await fetch("/api/tickets", {
     method: "POST",
-    headers: { "Content-Type": "application/json", ...(key ? { Authorization: `Bearer ${key}` } : {}) },
+    headers: { "Content-Type": "application/json", ...keyHeaders() },
     body: JSON.stringify({ scope: "kiosk" }),
     cache: "no-store",
     signal: AbortSignal.timeout(TICKET_TIME_LIMIT_MS),
@@ -284,13 +290,13 @@ async function getTicket() {
   }
   if (!response.ok) throw new Error(`the gateway answered ${response.status}`);
   const { ticket } = await response.json();
-  return { ticket, kiosk_id: key ? await whose(key) : null };
+  return { ticket, kiosk_id: key ? await whose() : null };
 }
 
-/** Return the kiosk that a key is of; null: of none, or nobody says. */
-async function whose(key) {
+/** Return the kiosk that our key is of; null: of none, or nobody says. */
+async function whose() {
   const response = await fetch("/api/kiosk/me", {
-    headers: { Authorization: `Bearer ${key}` },
+    headers: keyHeaders(),
     signal: AbortSignal.timeout(TICKET_TIME_LIMIT_MS),
   });
   return response.ok ? (await response.json()).kiosk_id : null;

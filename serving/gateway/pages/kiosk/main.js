@@ -6,10 +6,12 @@
 import { Camera, Doorbell } from "/kiosk/camera.js";
 import { startEdge } from "/kiosk/edge.js";
 import { ANALYSER } from "/kiosk/edge_analyser.js";
+import { GatewayVoice } from "/kiosk/gateway_voice.js";
 import { Greeter } from "/kiosk/greeter.js";
 import { Link, storage } from "/kiosk/link.js";
 import { Speaker } from "/kiosk/speaker.js";
 import { Stage } from "/kiosk/stage.js";
+import { Voices } from "/kiosk/voices.js";
 import { nearest, wording } from "/kiosk/words.js";
 
 const CAMERA_AGAIN_MS = 10_000;
@@ -48,7 +50,9 @@ class Kiosk {
     this.doorbell = new Doorbell();
     this.camera = new Camera($("preview"), () => this.cameraLost());
     this.link = new Link(() => this.introduction());
-    this.greeter = new Greeter(this.stage, new Speaker(), this.link, () => this.render());
+    const silent = query.get("voice") === "off";
+    this.voices = new Voices(new Speaker(), new GatewayVoice(() => this.link.open), silent);
+    this.greeter = new Greeter(this.stage, this.voices, this.link, () => this.render());
     this.greeter.baselineFrom(settings.baseline);
     this.listen();
     this.render();
@@ -95,6 +99,8 @@ class Kiosk {
       if (!document.hidden) this.stayAwake();
     });
     document.addEventListener("pointerdown", () => this.link.wake());
+    // Its end: to a browser a finger that comes down is no gesture yet.
+    document.addEventListener("pointerup", () => this.started && this.voices.touched());
     navigator.mediaDevices?.addEventListener?.("devicechange", () => {
       if (this.started && this.trouble) this.openCamera();
     });
@@ -105,13 +111,21 @@ class Kiosk {
       }
       this.render();
     });
-    this.link.addEventListener("welcome", ({ detail }) => this.greeter.baselineFrom(detail.baseline));
+    this.link.addEventListener("welcome", ({ detail }) => this.welcomed(detail));
     this.link.addEventListener("seen", ({ detail }) => this.seen(detail));
     this.link.addEventListener("visit", ({ detail }) => this.greeter.visit(detail));
     this.link.addEventListener("greeting", ({ detail }) => {
       if (!this.paused) this.greeter.greet(detail);
     });
     this.link.addEventListener("error", ({ detail }) => this.problem(detail));
+  }
+
+  welcomed({ baseline, speech, loop_id }) {
+    this.greeter.baselineFrom(baseline);
+    this.voices.gateway.offer(speech, loop_id);
+    // It is what is said while the gateway is away: then nobody could be asked.
+    if (this.greeter.baseline) this.voices.prepare(this.greeter.own(this.language));
+    this.render();
   }
 
   problem(detail) {
@@ -122,7 +136,7 @@ class Kiosk {
   async start() {
     if (this.started) return;
     this.started = true;
-    this.greeter.speaker.unlock();
+    this.voices.unlock();
     this.link.start();
     if (this.edge) this.loadEdge();
     this.watch();
@@ -249,7 +263,8 @@ class Kiosk {
     const { state } = this.link;
     const more = [];
     if (this.edge && this.edgeAnalyser) more.push(this.say("status_edge"));
-    if (this.started && !this.greeter.speaker.has(this.language)) more.push(this.say("status_mute"));
+    if (this.voices.silent) more.push(this.say("status_silent"));
+    else if (this.started && !this.voices.has(this.language)) more.push(this.say("status_mute"));
     const lights = { idle: "idle", open: "good", connecting: "away", away: "away", key: "bad", fatal: "bad", displaced: "bad" };
     let words = this.say({ idle: "status_start", fatal: "status_away" }[state] ?? `status_${state}`);
     if (state === "open") words += ` · ${this.link.welcome.kiosk_id}`;

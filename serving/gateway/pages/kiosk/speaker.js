@@ -2,8 +2,7 @@
  * The voice: the browser's own, and only one that lives on this machine.
  *
  * A voice from afar would send what is said here to somebody else. Nothing ever waits for it: where
- * it is missing, slow or forbidden, the captions alone greet. Another speaker (recorded audio, say)
- * needs `unlock`, `say(text, language, told)`, `hush` and `has(language)`.
+ * it is missing, slow or forbidden, the captions alone greet.
  */
 
 /** Chromium may never say that it ended: then this many ms a letter count as spoken. */

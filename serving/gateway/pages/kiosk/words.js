@@ -38,6 +38,7 @@ const WORDS = {
     status_edge: "expressions are read on this device",
     status_blind: "expressions cannot be read on this device: pho doctor --fetch-pages",
     status_mute: "no local voice for this language: captions alone",
+    status_silent: "the voice is switched off",
   },
   de: {
     title: "Willkommen",
@@ -76,6 +77,7 @@ const WORDS = {
     status_edge: "der Ausdruck wird auf diesem Gerät gelesen",
     status_blind: "der Ausdruck kann auf diesem Gerät nicht gelesen werden: pho doctor --fetch-pages",
     status_mute: "keine Stimme auf diesem Gerät: nur Text",
+    status_silent: "die Stimme ist ausgeschaltet",
   },
   es: {
     title: "Bienvenidos",
@@ -114,6 +116,7 @@ const WORDS = {
     status_edge: "la expresión se lee en este dispositivo",
     status_blind: "la expresión no puede leerse en este dispositivo: pho doctor --fetch-pages",
     status_mute: "sin voz local para este idioma: solo texto",
+    status_silent: "la voz está desactivada",
   },
 };
 

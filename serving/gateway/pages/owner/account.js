@@ -141,6 +141,9 @@ const KINDS = {
   reward_rose: "Visitors react more warmly than before",
   residual_shifted: "Reactions are no longer what the policy expects",
   shown_other: "A kiosk showed something else than was chosen",
+  dead_letters: "Records came that could not be handled",
+  budget_used_up: "The day’s budget for looking at pictures is used up",
+  analyser_failing: "The service that looks at pictures fails",
 };
 
 /** Show what a person should look at. */
@@ -160,7 +163,7 @@ export function showAlarms(summary) {
     at("alarms"),
     items.length ? make("ul.plain.alarms", {}, ...items) : make("p.verdict.good", {}, "✓ Nothing: no alarm was raised, and no greeting loses more reactions than the others."),
     more > 0 ? make("p.fine", {}, `And ${plural(more, "older alarm")}.`) : null,
-    make("p.fine", {}, "Alarms come from “pho watch”, which compares what is earned now with what was earned before."),
+    make("p.fine", {}, "Alarms come from “pho watch”, which compares what is earned now with what was earned before, and says when pictures or records fail."),
   );
 }
 
