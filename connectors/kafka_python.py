@@ -18,6 +18,7 @@ from kafka.errors import (
     AuthorizationError,
     KafkaConnectionError,
     KafkaError,
+    KafkaTimeoutError,
     MessageSizeTooLargeError,
     RetriableError,
     UnknownTopicOrPartitionError,
@@ -39,6 +40,7 @@ from connectors.kafka_clients import (
 
 _BATCH_BYTES = 256 * 1024
 _CONNECT_S = 3.0
+_END_S = 5.0
 
 
 class PythonClient(BaseClient[KafkaProducer]):
@@ -117,7 +119,14 @@ class PythonClient(BaseClient[KafkaProducer]):
         )
 
     def _end_producer(self, producer: KafkaProducer) -> None:
-        producer.close(timeout=0)
+        # `close` flushes first; where that takes too long it raises, and leaves the sender at its
+        # work with what it holds (kafka-python 3.0.12). So the sender goes first: it gives up what
+        # it holds, and there is nothing left to flush.
+        sender = producer._sender  # noqa: SLF001 - no public way to let go of records
+        sender.force_close()
+        sender.join(_END_S)
+        with suppress(KafkaTimeoutError):
+            producer.close(timeout=0)
 
     # Asking
 

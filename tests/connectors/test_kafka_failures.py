@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 
 from brokers import fresh_topics, new_broker, open_log
-from connectors.kafka_address import KafkaAddress
-from connectors.kafka_clients import ClientName
+from connectors.kafka_address import KafkaAddress, KafkaSecurity
+from connectors.kafka_clients import ClientName, Outgoing
+from connectors.kafka_python import PythonClient
 from connectors.local_kafka import LocalKafka
-from schemas.codec import decode
+from schemas.codec import decode, encode
 from schemas.errors import LogUnavailable
 from worlds import START_MS, rewarded
 
@@ -145,6 +146,22 @@ def test_a_broker_away_for_longer_than_allowed_is_an_error_and_the_caller_keeps_
             log.append("rewards", rewarded("v0", 2 * KEYS, 0.5, T))
         time.sleep(1)
         assert numbers_by_key(address) == {"v0": [0, 2 * KEYS]}
+
+
+@pytest.mark.timeout(120)
+def test_a_producer_that_still_holds_records_can_be_let_go(own_broker: LocalKafka) -> None:
+    with fresh_topics(own_broker.bootstrap) as address:
+        client = PythonClient(address, KafkaSecurity(), 60_000)
+        topic = address.topic("rewards")
+        client.produce([Outgoing(topic, b"v", encode(rewarded("v", 0, 0.5, T)))])
+        producer = client._ready_producer(time.monotonic() + 10)
+        os.kill(own_broker.pid, signal.SIGSTOP)
+        try:
+            producer.send(topic, encode(rewarded("v", 1, 0.5, T)), b"v")
+            client.close()
+            assert not producer._sender.is_alive()
+        finally:
+            os.kill(own_broker.pid, signal.SIGCONT)
 
 
 @pytest.mark.slow
