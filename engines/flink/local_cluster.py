@@ -216,10 +216,11 @@ class LocalFlink:
             # the JVM took most of two cores for the first minute (greetings after 1.8 s in the
             # middle, at 20 visits a second); with the first alone 100 ms after five seconds.
             **{f"env.java.opts.{part}": _FIRST_COMPILER for part in _JAVA_PARTS},
-            # A process that died is missed after two calls that fail, 2 s; the time limit is for
-            # one that is only starved: at 5 s a machine of ten times the load never came back.
+            # A TaskManager that died is missed after two calls that fail, 2 s. The time limit is
+            # for one that is only starved (at 5 s and ten times the load it never came back), and
+            # for a JobManager, which TaskManagers miss by it alone.
             "heartbeat.interval": "1000",
-            "heartbeat.timeout": "20000",
+            "heartbeat.timeout": "10000",
             "io.tmp.dirs": str(self.folder / "tmp"),
             "execution.checkpointing.dir": self.checkpoints.as_uri(),
             "execution.checkpointing.savepoint-dir": (self.folder / "savepoints").as_uri(),
