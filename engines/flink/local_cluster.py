@@ -217,7 +217,7 @@ class LocalFlink:
             # middle, at 20 visits a second); with the first alone 100 ms after five seconds.
             **{f"env.java.opts.{part}": _FIRST_COMPILER for part in _JAVA_PARTS},
             # A TaskManager that died is missed after two calls that fail, 2 s. The time limit is
-            # for one that is only starved (at 5 s and ten times the load it never came back), and
+            # for one that is only starved (at 5 s, living ones were given up at a load of 17), and
             # for a JobManager, which TaskManagers miss by it alone.
             "heartbeat.interval": "1000",
             "heartbeat.timeout": "10000",

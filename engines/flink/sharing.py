@@ -9,6 +9,7 @@ from pyflink.common import Types
 from pyflink.datastream.functions import KeyedBroadcastProcessFunction, RuntimeContext
 from pyflink.datastream.state import MapStateDescriptor
 
+from connectors.pictures import PictureStore
 from engines.flink.functions import STATE_BYTES, Steps
 from engines.flink.settings import JobSettings
 from engines.flink.wire import Wire, envelope_of
@@ -101,6 +102,8 @@ class SharingFunction(KeyedBroadcastProcessFunction):  # type: ignore[misc]
         What the job was told. A picture in its picture store is deleted when its answer is read
         from the log.
     """
+
+    pictures: PictureStore | None = None
 
     def __init__(self, name: str, settings: JobSettings) -> None:
         self.steps = Steps(name, settings)

@@ -203,9 +203,16 @@ def _joined_wrongly(found: Account, log: KafkaLog) -> list[str]:
     for key, memory in memories.items():
         emits = one_key.advance(memory, found.complete_ms, {})
         told = {encode(emit.value) for emit in emits if emit.stream == "outcomes"}
-        if told != found.outcomes.get(key, set()):
-            wrong.append(key)
+        written = found.outcomes.get(key, set())
+        if told != written:
+            wrong.append(f"{key} ({_in_words(told)}, not {_in_words(written)})")
     return wrong
+
+
+def _in_words(outcomes: Iterable[bytes]) -> str:
+    told = (decode(data) for data in sorted(outcomes))
+    texts = (f"{o.result} by {o.closed_by} at {o.closed_at_ms}" for o in told)
+    return "; ".join(texts) or "none"
 
 
 def _learned_wrongly(found: Account) -> list[str]:
