@@ -112,11 +112,19 @@ class Campaign:
                 found = check(account, log, self.journals)
                 if not found:
                     break
-        left = FolderPictures(self.stand.pictures).ids()
+        left = self._pictures_left()
         if left:
             found.append(f"{len(left)} pictures are left: {left[:3]}")
         assert not found, "\n".join([*found, _told(self.stand)])
         return account
+
+    def _pictures_left(self) -> list[str]:
+        """Return the pictures that nobody deletes: a killed camera's are swept after a minute."""
+        until_s = time.monotonic() + CLOSED_S
+        pictures = FolderPictures(self.stand.pictures)
+        while (left := pictures.ids()) and time.monotonic() < until_s:
+            time.sleep(0.5)
+        return left
 
     def _wait_until_still(self, log: KafkaLog) -> None:
         """Wait until the jobs write nothing any more.
