@@ -48,7 +48,7 @@ class Services(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     models: str = ""
     """Folder of the models; empty: the user's cache."""
     pictures: str = ""
-    """Folder of the pictures in flight; empty, and no bucket: all kiosks analyse by themselves."""
+    """Folder of the pictures in flight; empty, and no bucket: `analyze` does not start."""
     bucket: str = ""
     """Bucket of S3 they are in, instead of a folder."""
     bucket_prefix: str = PREFIX

@@ -15,26 +15,15 @@ from typing import Any, Literal
 import msgspec
 
 from pipelines.topology import PICTURE_TTL_MS
-from policies.registry import prior
-from producers.tracker import TrackerSettings
-from schemas.checks import PPB, check_id, check_range
-from schemas.decisions import RewardRules
-from schemas.errors import InvalidRecord, PhoError, SettingsError
-from schemas.features import check_feature_names, features_hash
-from schemas.loops import (
-    ActionConfigured,
-    LoopConfigured,
-    Parameter,
-    PolicyConfigured,
-    Role,
-    Wording,
-    with_hash,
-)
+from schemas.errors import PhoError, SettingsError
+from schemas.loops import LoopConfigured
 from serving.settings_aws import AwsSettings, check_aws
 from serving.settings_gateway import GatewaySettings, check_gateway
 from serving.settings_kafka import KafkaSettings, check_kafka
 from serving.settings_kinesis import KinesisSettings, check_kinesis
+from serving.settings_kiosk import CameraTable, KioskTable, TrackerTable, check_kiosk
 from serving.settings_kiosk_page import KioskPageSettings, check_kiosk_page
+from serving.settings_loops import LoopTable, configured
 from serving.settings_services import ServiceTables, check_services, service_tables
 from serving.settings_tables import TablesSettings, check_tables
 
@@ -53,33 +42,6 @@ _TEXTS = (
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A table of the file: a key it does not know is an error, not a silence."""
-
-
-class KioskSettings(_Strict, frozen=True):
-    """The table [kiosk]."""
-
-    id: str
-    loop: str
-    notice: Literal["page", "posted", "none"]
-    language: str
-    utc_offset_minutes: int
-
-
-class CameraSettings(_Strict, frozen=True):
-    """The table [camera]."""
-
-    source: str
-    shots_per_second: float
-
-
-class TrackerTable(_Strict, frozen=True):
-    """The table [tracker]."""
-
-    min_face_height: float
-    stand_still_ms: int
-    bridge_ms: int
-    post_delays_ms: tuple[int, ...]
-    visit_max_ms: int
 
 
 class AnalysisSettings(_Strict, frozen=True):
@@ -109,38 +71,10 @@ class FlinkSettings(_Strict, frozen=True):
     checkpoint_interval_ms: int
 
 
-class _Policy(_Strict, frozen=True):
-    id: str
-    algorithm: str
-    parameters: dict[str, float] = {}
-
-
-class _Action(_Strict, frozen=True):
-    id: str
-    text: dict[str, str]
-    mood: str = ""
-    voice: str = ""
-    enabled: bool = True
-
-
-class _Loop(_Strict, frozen=True):
-    baseline: str
-    default_language: str
-    seed: int
-    control_share: float
-    floor: float
-    features: tuple[str, ...]
-    policy: _Policy
-    rules: RewardRules
-    actions: tuple[_Action, ...]
-    labels: tuple[str, ...] = ()
-    shadows: tuple[_Policy, ...] = ()
-
-
 class _File(ServiceTables, frozen=True, kw_only=True):
     data: str
-    kiosk: KioskSettings
-    camera: CameraSettings
+    kiosk: KioskTable
+    camera: CameraTable
     tracker: TrackerTable
     analysis: AnalysisSettings
     log: LogSettings
@@ -151,7 +85,7 @@ class _File(ServiceTables, frozen=True, kw_only=True):
     gateway: GatewaySettings
     kiosk_page: KioskPageSettings
     tables: TablesSettings
-    loops: dict[str, _Loop]
+    loops: dict[str, LoopTable]
 
 
 class Settings(ServiceTables, frozen=True, kw_only=True):
@@ -159,9 +93,9 @@ class Settings(ServiceTables, frozen=True, kw_only=True):
 
     data: Path
     """Folder of the pictures in flight, and of the embedded log with what was learned."""
-    kiosk: KioskSettings
+    kiosk: KioskTable
     """This kiosk."""
-    camera: CameraSettings
+    camera: CameraTable
     """Its camera."""
     tracker: TrackerTable
     """When a visit starts and ends."""
@@ -315,8 +249,8 @@ def _checked(file: _File, cache: Path | None, crash_at: str) -> Settings:
     check_services(file)
     _positive("flink.parallelism", file.flink.parallelism, 128)
     _positive("flink.checkpoint_interval_ms", file.flink.checkpoint_interval_ms, 3_600_000)
-    loops = tuple(_loop(name, loop) for name, loop in file.loops.items())
-    _check_place(file, loops)
+    loops = tuple(configured(name, loop) for name, loop in file.loops.items())
+    check_kiosk(file.kiosk, file.tracker, [loop.loop_id for loop in loops])
     for loop in loops:
         window_ms = loop.rules.reward_window_ms
         latest_ms = max(file.tracker.post_delays_ms, default=0)
@@ -345,96 +279,7 @@ def _checked(file: _File, cache: Path | None, crash_at: str) -> Settings:
     )
 
 
-def _check_place(file: _File, loops: tuple[LoopConfigured, ...]) -> None:
-    """Refuse a kiosk or a tracker that would fail later, at its first visitor."""
-    table = file.tracker
-    try:
-        check_id("kiosk.id", file.kiosk.id)
-        check_range("kiosk.utc_offset_minutes", file.kiosk.utc_offset_minutes, -1_080, 1_080)
-        TrackerSettings(
-            min_face_height=table.min_face_height,
-            stand_still_ms=table.stand_still_ms,
-            bridge_ms=table.bridge_ms,
-            post_delays_ms=table.post_delays_ms,
-            visit_max_ms=table.visit_max_ms,
-        )
-    except InvalidRecord as error:
-        problem = f"[kiosk] or [tracker] cannot be used: {error.problem}"
-        raise SettingsError(problem, error.cure) from error
-    names = [loop.loop_id for loop in loops]
-    if file.kiosk.loop not in names:
-        problem = f"kiosk.loop is {file.kiosk.loop!r}, which is not configured"
-        cure = f"There is {', '.join(names)}; or add [loops.{file.kiosk.loop}]"
-        raise SettingsError(problem, cure)
-
-
 def _positive(name: str, value: float, most: float) -> None:
     if not 0 < value <= most:
         problem = f"{name} is {value!r}"
         raise SettingsError(problem, f"It must be above 0 and at most {most!r}")
-
-
-def _ppb(name: str, share: float) -> int:
-    if not 0.0 <= share <= 1.0:
-        problem = f"{name} is {share!r}"
-        raise SettingsError(problem, "It is a share: 0 to 1")
-    return round(share * PPB)
-
-
-def _policy(policy: _Policy, role: Role) -> PolicyConfigured:
-    parameters = tuple(Parameter(*pair) for pair in policy.parameters.items())
-    return PolicyConfigured(policy.id, policy.algorithm, role, parameters)
-
-
-def _check_policies(config: LoopConfigured) -> None:
-    """Refuse policies that could not be made, or told apart."""
-    ids = [policy.policy_id for policy in config.policies]
-    if len(set(ids)) < len(ids):
-        problem = f"loop {config.loop_id!r} has the policies {ids}"
-        raise SettingsError(problem, "Give each an id of its own; shadows too")
-    for policy in config.policies:
-        check_id("policy id", policy.policy_id)
-        prior(config, policy)
-        if policy.algorithm.startswith("river:") and not config.floor_ppb:
-            problem = f"loop {config.loop_id!r} hosts {policy.algorithm} with floor = 0"
-            cure = "Give it a floor above 0: a guest always takes what it thinks best"
-            raise SettingsError(problem, cure)
-
-
-def _loop(name: str, loop: _Loop) -> LoopConfigured:
-    check_feature_names(loop.features)
-    try:
-        config = LoopConfigured(
-            loop_id=name,
-            config_hash="",
-            features_hash=features_hash(loop.features),
-            feature_names=loop.features,
-            actions=tuple(
-                ActionConfigured(
-                    action.id,
-                    tuple(Wording(tag, text, action.voice) for tag, text in action.text.items()),
-                    action.mood,
-                    action.enabled,
-                )
-                for action in loop.actions
-            ),
-            baseline_id=loop.baseline,
-            default_language=loop.default_language,
-            seed=loop.seed,
-            mode="online",
-            control_share_ppb=_ppb(f"loops.{name}.control_share", loop.control_share),
-            floor_ppb=_ppb(f"loops.{name}.floor", loop.floor),
-            rules=loop.rules,
-            policies=(
-                _policy(loop.policy, "serving"),
-                *(_policy(shadow, "shadow") for shadow in loop.shadows),
-            ),
-            labels=loop.labels,
-        )
-        _check_policies(config)
-    except SettingsError:
-        raise
-    except PhoError as error:
-        problem = f"loop {name!r} cannot be used: {error}"
-        raise SettingsError(problem, "See docs/settings.md") from error
-    return with_hash(config)

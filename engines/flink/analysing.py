@@ -84,8 +84,8 @@ class AnalyzeFunction(KeyedBroadcastProcessFunction):  # type: ignore[misc]
             self.counters.count("dead_letters")
             letter = dead_letter(record, *refused)
             yield self.wire.emitted(letter.stream, record.key, letter.value)
-        elif record.value.picture_id is None:
-            # The kiosk looked itself: nothing to wait for.
+        elif record.value.picture_id is None and self.answerer.scorer is None:
+            # The kiosk looked itself, and no endpoint is asked: nothing to wait for.
             yield self._written(record.key, self.answerer(record, self.shared.look(ctx)))
         else:
             self.kept.put(_name(place_of(record)), value)

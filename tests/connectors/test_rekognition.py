@@ -205,11 +205,11 @@ def test_without_a_fallback_it_says_why(stand: Stand, jpeg: bytes) -> None:
 
 
 def test_an_answer_that_is_late_is_not_waited_for(stand: Stand, jpeg: bytes) -> None:
-    server = stand.server(delay_ms=900)
+    server = stand.server(delay_ms=3_000)
     analyser = stand.asking(server, Blind(), time_limit_ms=300)
     started_s = time.monotonic()
     assert analyser.analyse(jpeg).fallback_of == "rekognition"
-    assert time.monotonic() - started_s < 0.8
+    assert time.monotonic() - started_s < 3.0
 
 
 def test_after_failures_in_a_row_nobody_asks_for_a_while(stand: Stand, jpeg: bytes) -> None:

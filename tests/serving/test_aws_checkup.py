@@ -13,7 +13,8 @@ from connectors.kinesis_address import KinesisAddress
 from connectors.kinesis_streams import create_streams
 from connectors.local_aws import REGION
 from connectors.s3_pictures import ensure_bucket
-from error_server import error_server
+from error_server import ErrorServer
+from http_servers import serving
 from local_aws_fixture import local_clients
 
 USED = {
@@ -89,7 +90,7 @@ ACTIONS = {
 def test_a_missing_permission_is_named(pho: Any, settings: pytest.MonkeyPatch) -> None:
     settings.setenv("PHO_ANALYSIS__ANALYSER", "rekognition")
     settings.setenv("PHO_POLLY__ON", "true")
-    with error_server("AccessDeniedException", 403) as server:
+    with serving(ErrorServer("AccessDeniedException", 403)) as server:
         settings.setenv("PHO_AWS__ENDPOINT", server.endpoint)
         settings.setenv("PHO_UPLOADS__QUEUE", f"{server.endpoint}/123456789012/shop-uploads")
         ran = pho("doctor", "--aws", "--json")
@@ -116,7 +117,7 @@ def test_a_missing_permission_is_named(pho: Any, settings: pytest.MonkeyPatch) -
 def test_whoever_cannot_say_who_they_are_is_told_that_alone(
     pho: Any, settings: pytest.MonkeyPatch, code: str, status: int, told: str
 ) -> None:
-    with error_server(code, status) as server:
+    with serving(ErrorServer(code, status)) as server:
         server.knows_us = False
         settings.setenv("PHO_AWS__ENDPOINT", server.endpoint)
         ran = pho("doctor", "--aws", "--json")
@@ -129,7 +130,7 @@ def test_whoever_cannot_say_who_they_are_is_told_that_alone(
 def test_a_bucket_in_another_region_is_told(pho: Any, settings: pytest.MonkeyPatch) -> None:
     for name in ("PHO_LOG__ADDRESS", "PHO_AWS__TABLES", "PHO_AWS__TOPIC", "PHO_UPLOADS__QUEUE"):
         settings.delenv(name)
-    with error_server("IllegalLocationConstraintException", 400) as server:
+    with serving(ErrorServer("IllegalLocationConstraintException")) as server:
         settings.setenv("PHO_AWS__ENDPOINT", server.endpoint)
         ran = pho("doctor", "--aws")
     assert ran.status == 1
@@ -147,7 +148,7 @@ def test_an_endpoint_that_nobody_listens_at_is_told(pho: Any, settings: pytest.M
 def test_where_nothing_of_aws_is_used_only_the_credentials_are_tried(
     pho: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with error_server("Unused", 400) as server:
+    with serving(ErrorServer("Unused")) as server:
         monkeypatch.setenv("PHO_AWS__ENDPOINT", server.endpoint)
         monkeypatch.setenv("PHO_AWS__REGION", REGION)
         ran = pho("doctor", "--aws", "--json")

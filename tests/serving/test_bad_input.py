@@ -198,7 +198,7 @@ def test_a_frame_from_the_future_counts_as_of_now(shop: Shop) -> None:
     shop.log.append("frames", worlds.captured("v", "pre", 0, future_ms, 0.1))
     shop.rest()
     (decision,) = shop.values("decisions")
-    assert abs(decision.choice.decided_at_ms - shop.clock()) < 1_000
+    assert abs(decision.choice.decided_at_ms - shop.clock()) < 60_000
     shop.log.append("impressions", worlds.shown("v", decision.choice.action_id, future_ms))
     shop.log.append("frames", worlds.captured("v", "post", 1, future_ms, 0.9))
     shop.night()

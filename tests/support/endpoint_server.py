@@ -5,78 +5,49 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from typing import Any
+
+from http_servers import HttpServer, QuietHandler
 
 Model = Callable[[dict[str, Any]], Any]
 
 
-class EndpointServer:
+class EndpointServer(HttpServer):
     """The server; `model` makes the answer of a request."""
 
     def __init__(self, model: Model) -> None:
+        super().__init__(_Handler)
         self.model = model
         self.delay_s = 0.0
         self.status = 200
         self.error = "ModelError"
         self.asked: list[dict[str, Any]] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
+        self.most_at_once = 0
+        """The most requests that were answered at the same time."""
+        self._at_once = 0
+        self._lock = threading.Lock()
 
-    @property
-    def endpoint(self) -> str:
-        """Where clients find it."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        told = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            wbufsize = -1
-
-            def do_POST(self) -> None:
-                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                told.asked.append({"path": self.path, **request})
-                time.sleep(told.delay_s)
-                answer = told.model(request)
-                data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-                if told.status != 200:
-                    data = json.dumps({"message": "no"}).encode()
-                self.send_response(told.status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                if told.status != 200:
-                    self.send_header("x-amzn-ErrorType", told.error)
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_: Any) -> None:
-                """Say nothing."""
-
-        return Handler
-
-    def serve(self) -> threading.Thread:
-        """Begin to answer."""
-        thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
-        return thread
-
-    def stop(self) -> None:
-        """End."""
-        self._server.shutdown()
-        self._server.server_close()
+    def answer(self, request: dict[str, Any]) -> bytes:
+        """Return what is said to a request, after the delay."""
+        self.asked.append(request)
+        with self._lock:
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+        time.sleep(self.delay_s)
+        answer = self.model(request)
+        with self._lock:
+            self._at_once -= 1
+        return answer if isinstance(answer, bytes) else json.dumps(answer).encode()
 
 
-@contextmanager
-def serving_endpoint(model: Model) -> Iterator[EndpointServer]:
-    """Yield a server that runs until the block ends."""
-    server = EndpointServer(model)
-    thread = server.serve()
-    try:
-        yield server
-    finally:
-        server.stop()
-        thread.join()
+class _Handler(QuietHandler):
+    server: EndpointServer
+
+    def do_POST(self) -> None:
+        server = self.server
+        data = server.answer({"path": self.path, **json.loads(self.body())})
+        if server.status == 200:
+            self.send(200, "application/json", data)
+        else:
+            self.send(server.status, "application/json", b'{"message": "no"}', server.error)

@@ -6,13 +6,11 @@ import io
 import json
 import math
 import struct
-import threading
 import time
 import wave
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from http_servers import HttpServer, QuietHandler
 
 SPEECH_MS = 1_800
 """How long it speaks, whatever the text."""
@@ -23,13 +21,11 @@ _RATE_HZ = 24_000  # of Polly's neural voices
 _AMPLITUDE = 9_000
 
 
-class PollyServer(ThreadingHTTPServer):
+class PollyServer(HttpServer):
     """Answers SynthesizeSpeech (Polly's API reference) with a WAV: browsers look at the content."""
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.asked: list[dict[str, Any]] = []
         self.answered = 0
         self.delay_s = 0.0
@@ -41,47 +37,28 @@ class PollyServer(ThreadingHTTPServer):
         """Marks in place of its own."""
 
     @property
-    def endpoint(self) -> str:
-        """Where clients find it."""
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-    @property
     def texts(self) -> list[str]:
         """Texts it was asked to speak."""
         return [each["Text"] for each in self.asked if each["OutputFormat"] == "mp3"]
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1
-    disable_nagle_algorithm = True
+class _Handler(QuietHandler):
     server: PollyServer
 
     def do_POST(self) -> None:
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        request = json.loads(self.body())
         server = self.server
         server.asked.append({"path": self.path, **request})
         time.sleep(server.delay_s)
         if server.status != 200:
-            self._send(server.status, "application/json", b'{"message": "not now"}')
+            said = b'{"message": "not now"}'
+            self.send(server.status, "application/json", said, "ServiceFailureException")
         elif request["OutputFormat"] == "json":
             told = server.marks if server.marks is not None else marks_of(request["Text"])
-            self._send(200, "application/x-json-stream", told)
+            self.send(200, "application/x-json-stream", told)
         else:
-            self._send(200, "audio/mpeg", server.audio)
-
-    def _send(self, status: int, kind: str, data: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(data)))
-        if status != 200:
-            self.send_header("x-amzn-ErrorType", "ServiceFailureException")
-        self.end_headers()
-        self.wfile.write(data)
-        self.server.answered += 1
-
-    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
-        """Say nothing."""
+            self.send(200, "audio/mpeg", server.audio)
+        server.answered += 1
 
 
 def tone(duration_ms: int = SPEECH_MS) -> bytes:
@@ -125,17 +102,3 @@ def marks_of(text: str) -> bytes:
         marks.append({"time": ended_ms, "type": "viseme", "value": "p"})
     marks.append({"time": SPEECH_MS - 20, "type": "viseme", "value": "sil"})
     return b"".join(json.dumps(mark).encode() + b"\n" for mark in marks)
-
-
-@contextmanager
-def serving_polly() -> Iterator[PollyServer]:
-    """Yield a server that ends with the block."""
-    server = PollyServer()
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

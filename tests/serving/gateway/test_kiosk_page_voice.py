@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page
 
+from http_servers import serving
 from kiosk_pages import VOICES, Wire, start, wait, wait_for_phase
-from polly_server import OPEN_MS, SPEECH_MS, PollyServer, serving_polly, silent_mp3
+from polly_server import OPEN_MS, SPEECH_MS, PollyServer, silent_mp3
 from scripted_gateway import VISIT, ScriptedGateway
 from served_shops import quick_settings, serving_gateway
 from serving.gateway.keys import FILE_NAME, KeyRing
@@ -61,7 +62,7 @@ WATCH = """async () => {
 
 @pytest.fixture
 def polly() -> Iterator[PollyServer]:
-    with serving_polly() as server:
+    with serving(PollyServer()) as server:
         yield server
 
 
