@@ -10,8 +10,7 @@ import sys
 from importlib.util import find_spec
 from urllib.request import Request, urlopen
 
-from connectors.local_kafka import free_ports
-from connectors.local_server import LocalServer, answers
+from connectors.local_server import LocalServer, answers, free_ports
 from schemas.errors import ResourceError
 
 START_TIME_LIMIT_S = 60.0

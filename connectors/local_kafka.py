@@ -6,15 +6,13 @@ No Docker: the broker's jars and a Java are enough (connectors/jars.py).
 from __future__ import annotations
 
 import base64
-import contextlib
 import secrets
 import signal
-import socket
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from connectors.local_server import LocalServer
+from connectors.local_server import LocalServer, free_ports
 from schemas.errors import ResourceError
 
 START_TIME_LIMIT_S = 90.0
@@ -179,12 +177,3 @@ class LocalKafka(LocalServer):
         with self.log_file.open("rb") as file:
             file.seek(begin)
             return file.read().decode(errors="replace")
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]

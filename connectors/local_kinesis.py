@@ -22,8 +22,7 @@ from connectors.fetching import (
     working_folder,
 )
 from connectors.kinesis_address import KinesisAddress
-from connectors.local_kafka import free_ports
-from connectors.local_server import LocalServer, answers
+from connectors.local_server import LocalServer, answers, free_ports
 from schemas.errors import ResourceError
 
 REQUIREMENT = "kinesis-local@0.6.2"

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-from connectors.local_kafka import free_ports
+from connectors.local_server import free_ports
 from engines.flink.rest import FlinkRest
 from schemas.errors import ResourceError
 

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from connectors.local_kafka import free_ports
-from connectors.local_server import LocalServer, answers
+from connectors.local_server import LocalServer, answers, free_ports
 
 PROGRAM = (
     "import http.server, sys\n"
