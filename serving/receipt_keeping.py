@@ -24,8 +24,9 @@ from schemas.decisions import Choice
 from schemas.errors import RecordError
 from schemas.outcomes import OutcomeClosed
 from schemas.streams import SIDE_STREAMS
-from serving.receipt import SOURCES, Receipt, receipt_of
+from serving.receipt import Receipt
 from serving.receipt_lookup import Taught, decisions_holding, holds_outcome, version_of
+from serving.receipt_reading import SOURCES, receipt_of
 
 BATCH = 256
 """Records taken at once: whoever waits for a receipt waits for no more than one batch."""

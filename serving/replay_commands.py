@@ -15,8 +15,8 @@ from serving.console import AsJson, Config, Data, LogAddress, as_flag, err, out,
 from serving.forgotten import without_erased
 from serving.kinesis_opening import IN_ITS_FOLDER, refuse_kinesis
 from serving.opening import open_log
-from serving.receipt import read_receipt
 from serving.receipt_page import page
+from serving.receipt_reading import read_receipt
 from serving.replay.running import Replayed, replay
 from serving.replay.verdicts import History
 from serving.settings import load

@@ -12,8 +12,8 @@ from connectors.embedded_log import EmbeddedLog
 from connectors.logs import Log
 from schemas.errors import PhoError
 from serving.gateway.owner_models import Answer
-from serving.receipt import read_receipt
 from serving.receipt_keeping import ReceiptKeeping
+from serving.receipt_reading import read_receipt
 
 
 class Known(Answer):

@@ -24,7 +24,7 @@ from serving.gateway import owner_models as told
 from serving.gateway.owner_board import OwnerBoard
 from serving.gateway.owner_receipts import Receipts, ReceiptTold
 from serving.gateway.owner_summary import decisions, ledger_told, summary
-from serving.receipt import NoSuchDecision
+from serving.receipt_reading import NoSuchDecision
 from serving.replay.verdicts import LAG_MS
 from serving.settings import Settings
 

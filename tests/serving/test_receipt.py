@@ -19,9 +19,10 @@ from policies.registry import prior
 from schemas.codec import decode
 from schemas.decisions import DecisionMade
 from schemas.outcomes import OutcomeClosed, PolicySnapshot
-from serving.receipt import NoSuchDecision, Receipt, read_receipt
+from serving.receipt import Receipt
 from serving.receipt_learning import weigh
 from serving.receipt_page import page
+from serving.receipt_reading import NoSuchDecision, read_receipt
 
 VISITS = 40
 

@@ -23,8 +23,8 @@ from schemas.loops import LoopConfigured
 from schemas.operations import ErasureRequested
 from schemas.outcomes import OutcomeClosed, PolicyDirected
 from serving import receipt_keeping
-from serving.receipt import NoSuchDecision, read_receipt, receipt_of
 from serving.receipt_keeping import ReceiptKeeping
+from serving.receipt_reading import NoSuchDecision, read_receipt, receipt_of
 
 VISITS = 48
 
