@@ -22,6 +22,7 @@ from pipelines.topology import greeting_loop
 from schemas.codec import decode
 from schemas.errors import AnalysisError, PictureUnreadable
 from schemas.frames import FrameAnalyzed, FrameCaptured
+from waiting import wait_until
 from worlds import START_MS, captured, face, loop
 
 T = START_MS
@@ -89,13 +90,6 @@ def calls(
     return Calls(part, FrameAnswerer(analyser, pictures, lambda: T))
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, "it never came"
-        time.sleep(0.002)
-
-
 def answers_of(work: Calls, count: int) -> list[FrameAnalyzed]:
     found: list[FrameAnalyzed] = []
     deadline_s = time.monotonic() + PATIENCE_S
@@ -159,7 +153,7 @@ def test_a_call_taken_up_before_the_last_answer_was_collected_has_its_limit_too(
     # As after a restart with less concurrency: more in flight than threads.
     work.submit(record(pictures, 1), SHARED)
     work.submit(record(pictures, 2, b"stuck"), SHARED)
-    wait_for(lambda: analyser.asked[b"stuck"] == 1)
+    wait_until(lambda: analyser.asked[b"stuck"] == 1)
     assert [answer.status for answer in answers_of(work, 2)] == ["ok", "failed"]
 
 
@@ -257,7 +251,7 @@ def test_more_frames_than_calls_wait_in_the_log(
         engine.log.append("frames", frame(pictures, number))
     for _ in range(5):
         engine.cycle()
-    wait_for(lambda: analyser.at_once == 2)
+    wait_until(lambda: analyser.at_once == 2)
     assert engine.in_flight == 2
     assert len(list(engine.unanswered())) == 10
     gate.set()

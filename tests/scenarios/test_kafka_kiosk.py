@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from schemas.codec import decode
 from schemas.decisions import GreetingIssued
 from serving.camera import TerminalKiosk
 from serving.settings import load
+from waiting import wait_until
 
 QUIET = {"PYTHONWARNINGS": ""}
 """kafka-python reads its own files in a way that is deprecated."""
@@ -75,13 +76,6 @@ class Place:
 def address() -> Iterator[KafkaAddress]:
     with fresh_topics(shared_broker().bootstrap) as address:
         yield address
-
-
-def wait_until(holds: Callable[[], bool], patience_s: float) -> None:
-    end_s = time.monotonic() + patience_s
-    while not holds():
-        assert time.monotonic() < end_s, f"not within {patience_s} s"
-        time.sleep(0.05)
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ from engines.ticker import Ticker, longest_tail_ms
 from pipelines.topology import TICK_INTERVAL_MS, tick_tail_ms
 from schemas.operations import Tick
 from serving.stopping import Stop
+from waiting import wait_until
 
 PARTITIONS = 2
 TAIL_MS = 3_000
@@ -90,13 +91,6 @@ def visit(log: KafkaLog, name: str = "a") -> None:
     log.append("frames", worlds.captured(name, "pre", 0, int(time.time() * 1_000), 0.1))
 
 
-def wait_until(holds: Callable[[], bool], patience_s: float) -> None:
-    end_s = time.monotonic() + patience_s
-    while not holds():
-        assert time.monotonic() < end_s, f"not within {patience_s} s"
-        time.sleep(0.05)
-
-
 def test_quiet_partitions_get_ticks_at_once_and_until_the_tail_has_passed(
     client: KafkaClient, log: KafkaLog, start: Callable[[], Ticker]
 ) -> None:
@@ -126,11 +120,11 @@ def test_it_wakes_again_for_the_next_visitor(
 ) -> None:
     ticker = start()
     visit(log)
-    wait_until(lambda: ticker.ticks > 0, 5.0)
+    wait_until(lambda: ticker.ticks > 0)
     time.sleep((TAIL_MS + 1_500) / 1_000)
     at_rest = ticker.ticks
     visit(log, "b")
-    wait_until(lambda: ticker.ticks - at_rest >= len(places(client.address)) - 1, 3.0)
+    wait_until(lambda: ticker.ticks - at_rest >= len(places(client.address)) - 1)
 
 
 def test_two_tickers_write_no_more_than_one_and_both_come_to_rest(
@@ -138,7 +132,7 @@ def test_two_tickers_write_no_more_than_one_and_both_come_to_rest(
 ) -> None:
     two = (start(), start())
     visit(log)
-    wait_until(lambda: sum(t.ticks for t in two) > 0, 5.0)
+    wait_until(lambda: sum(t.ticks for t in two) > 0)
     time.sleep((TAIL_MS + 2_500) / 1_000)
     written = sum(ticker.ticks for ticker in two)
     most = len(places(client.address)) * (TAIL_MS / TICK_INTERVAL_MS + 6)
@@ -153,7 +147,7 @@ def test_after_a_standstill_one_more_tick_closes_what_was_open(
     visit(log)
     time.sleep((TAIL_MS + 500) / 1_000)  # nobody ticks meanwhile
     ticker = start()
-    wait_until(lambda: ticker.ticks > 0, 5.0)
+    wait_until(lambda: ticker.ticks > 0)
     time.sleep(1.5)
     ticks = log_times(client, ticks=True)
     assert set(ticks) == set(places(client.address))

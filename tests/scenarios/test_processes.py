@@ -8,14 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
 from connectors.embedded_log import EmbeddedLog
+from waiting import wait_until
 
 _ALONE = ("unshare", "--net", "--map-root-user")
 _REFUSE_SOCKETS = """
@@ -89,7 +88,7 @@ def test_no_socket_is_opened_and_no_name_looked_up(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_job_in_order(pho: Command, tmp_path: Path, number: int) -> None:
     job = pho.start("run", "--data", tmp_path)
-    _until(lambda: "the job runs" in pho.output(job)[1])
+    wait_until(lambda: "the job runs" in pho.output(job)[1])
     job.send_signal(number)
     assert job.wait(20) == 0
     assert "stopped" in pho.output(job)[1]
@@ -102,7 +101,7 @@ def test_an_interrupted_demo_says_nothing_more_and_goes_on_later(
     # Enough that it is not over before this process, held up by others, has its turn.
     line = ("demo", "--visits", 16, "--data", tmp_path, "--json")
     demo = pho.start(*line)
-    _until(lambda: _decisions(tmp_path) >= 1)
+    wait_until(lambda: _decisions(tmp_path) >= 1)
     demo.send_signal(signal.SIGINT)
     assert demo.wait(20) == 130
     out, err = pho.output(demo)
@@ -137,10 +136,3 @@ def _decisions(folder: Path) -> int:
     count = log.counts()["decisions"]
     log.close()
     return count
-
-
-def _until(holds: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + 60.0
-    while not holds():
-        assert time.monotonic() < end_s
-        time.sleep(0.02)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from pipelines.topology import TICK_INTERVAL_MS, greeting_loop
 from schemas.codec import decode
 from schemas.decisions import RewardRules
 from schemas.outcomes import OutcomeClosed
+from waiting import wait_until
 
 WINDOW_MS = 2_000
 GRACE_MS = 1_000
@@ -68,13 +69,13 @@ def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Embedde
 def test_the_last_outcome_closes_in_time_and_then_the_log_rests(running: EmbeddedLog) -> None:
     log = running
     log.append("frames", worlds.captured("last", "pre", 0, log.clock(), 0.1))
-    _until(lambda: bool(log.counts()["greetings"]), 30.0)
+    wait_until(lambda: bool(log.counts()["greetings"]), 30.0)
     action_id = decode(log.last("greetings", 1)[0].value).action_id
     shown_ms = log.clock()
     log.append("impressions", worlds.shown("last", action_id, shown_ms))
 
     # From here on nothing comes from outside.
-    _until(lambda: bool(_outcomes(log)), (WINDOW_MS + PROMISED_MS) / 1_000)
+    wait_until(lambda: bool(_outcomes(log)), (WINDOW_MS + PROMISED_MS) / 1_000)
     took_ms = log.clock() - shown_ms
     assert WINDOW_MS + GRACE_MS <= took_ms <= WINDOW_MS + PROMISED_MS
     assert [(o.closed_by, o.result) for o in _outcomes(log)] == [("deadline", "defaulted")]
@@ -82,7 +83,7 @@ def test_the_last_outcome_closes_in_time_and_then_the_log_rests(running: Embedde
     life_ms = 2 * (WINDOW_MS + GRACE_MS)
     last_ms = log.newest_log_time_ms(without_ticks=True)
     end_ms = last_ms + life_ms + TAIL_SLACK_MS
-    _until(lambda: log.clock() > end_ms + 2 * TICK_INTERVAL_MS, 30.0)
+    wait_until(lambda: log.clock() > end_ms + 2 * TICK_INTERVAL_MS, 30.0)
     at_rest = log.end()
     # Ticks went on as long as any window could be open, and not longer.
     assert abs(at_rest.log_time_ms - end_ms) <= 2 * TICK_INTERVAL_MS
@@ -106,10 +107,3 @@ def _leave_half_a_picture(folder: Path) -> None:
 def _outcomes(log: EmbeddedLog) -> list[Any]:
     values = (decode(row.value) for row in log.scan("outcomes"))
     return [value for value in values if isinstance(value, OutcomeClosed)]
-
-
-def _until(holds: Callable[[], bool], patience_s: float) -> None:
-    end_s = time.monotonic() + patience_s
-    while not holds():
-        assert time.monotonic() < end_s, f"not within {patience_s} s"
-        time.sleep(0.02)

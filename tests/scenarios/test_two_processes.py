@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +15,7 @@ from connectors.embedded_log import EmbeddedLog
 from schemas.codec import decode
 from schemas.outcomes import OutcomeClosed
 from serving.ledger import read_ledger
+from waiting import wait_until
 
 RULES = {
     "PHO_LOOPS__GREETING__RULES__REWARD_WINDOW_MS": 4_000,
@@ -82,7 +82,7 @@ def shop(pho: Command, tmp_path: Path) -> Iterator[Shop]:
 def test_camera_and_job_are_killed_and_nothing_is_lost_or_doubled(shop: Shop) -> None:
     job, camera = shop.job(), shop.camera()
     # The kiosk dies while its visitor looks at the greeting, then while one is being analysed.
-    _until(lambda: shop.count("impressions") >= 1, lambda: shop.explain(job, camera))
+    wait_until(lambda: shop.count("impressions") >= 1, explain=lambda: shop.explain(job, camera))
     _kill(camera)
     camera = shop.camera()
     _one_more(shop, "frames", job, camera)
@@ -98,11 +98,13 @@ def test_camera_and_job_are_killed_and_nothing_is_lost_or_doubled(shop: Shop) ->
     job = shop.job()
     camera.wait(PATIENCE_S)
     assert camera.returncode == 0, shop.explain(camera)
-    _until(
+    wait_until(
         lambda: shop.closed().total() >= shop.count("decisions"),
-        lambda: f"{shop.closed()} of {shop.count('decisions')}",
+        explain=lambda: f"{shop.closed()} of {shop.count('decisions')}",
     )
-    _until(lambda: not os.listdir(shop.folder / "pictures"), lambda: "pictures are left")
+    wait_until(
+        lambda: not os.listdir(shop.folder / "pictures"), explain=lambda: "pictures are left"
+    )
     assert job.poll() is None, shop.explain(job)
     _kill(job)
     _nothing_lost_or_doubled(shop)
@@ -133,14 +135,7 @@ def _nothing_lost_or_doubled(shop: Shop) -> None:
 
 def _one_more(shop: Shop, stream: str, *processes: subprocess.Popen[str]) -> None:
     before = shop.count(stream)
-    _until(lambda: shop.count(stream) > before, lambda: shop.explain(*processes))
-
-
-def _until(holds: Callable[[], bool], explain: Callable[[], str]) -> None:
-    end_s = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < end_s, explain()
-        time.sleep(0.05)
+    wait_until(lambda: shop.count(stream) > before, explain=lambda: shop.explain(*processes))
 
 
 def _kill(process: subprocess.Popen[str]) -> None:

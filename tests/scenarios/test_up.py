@@ -21,6 +21,7 @@ from schemas.codec import decode
 from schemas.outcomes import OutcomeClosed
 from served_shops import QUICK, hasty_world
 from told_pages import Playing, ToldPage
+from waiting import wait_until
 
 PATIENCE_MS = 30_000
 """A job that was killed takes seconds to come back, and a greeting expires with its window."""
@@ -58,7 +59,9 @@ class Shop:
         return "".join(self.pho.output(self.process))
 
     def wait_until_it_answers(self) -> None:
-        wait_until(lambda: "owner's page:" in self.said and answers(self.port), 90.0, self)
+        wait_until(
+            lambda: "owner's page:" in self.said and answers(self.port), 90.0, lambda: self.said
+        )
 
     def child(self, command: str) -> int:
         """Return the number of the process that runs `pho COMMAND` for this folder."""
@@ -78,7 +81,7 @@ class Shop:
         """Kill a part, and wait until another has taken its place."""
         killed = self.child(command)
         os.kill(killed, signal.SIGKILL)
-        wait_until(lambda: self._other(command, killed), 30.0, self)
+        wait_until(lambda: self._other(command, killed), 90.0, lambda: self.said)
 
     def _other(self, command: str, killed: int) -> bool:
         try:
@@ -100,14 +103,6 @@ def answers(port: int) -> bool:
             return bool(answer.status == 200)
     except OSError:
         return False
-
-
-def wait_until(holds: Callable[[], bool], patience_s: float, shop: Shop | None = None) -> None:
-    end_s = time.monotonic() + patience_s
-    while not holds():
-        told = shop.said if shop is not None else ""
-        assert time.monotonic() < end_s, f"not within {patience_s} s: {told}"
-        time.sleep(0.05)
 
 
 @contextmanager
@@ -174,8 +169,8 @@ def test_job_and_gateway_are_killed_during_visits_and_nobody_is_lost_or_greeted_
             else:
                 playing.between = lambda: None
             playing.visit(index)
-        wait_until(lambda: len(shop.outcomes()) == 4, 40.0, shop)
-        wait_until(lambda: not page.reports, 10.0, shop)
+        wait_until(lambda: len(shop.outcomes()) == 4, explain=lambda: shop.said)
+        wait_until(lambda: not page.reports, explain=lambda: shop.said)
         page.close()
         decisions = [each.choice.decision_id for each in shop.records("decisions")]
         impressions = [each.decision_id for each in shop.records("impressions")]
@@ -197,9 +192,9 @@ def test_job_and_gateway_are_killed_during_visits_and_nobody_is_lost_or_greeted_
 def test_a_camera_of_this_machine_greets_beside_the_browsers(pho: Command, tmp_path: Path) -> None:
     options = ("--camera", "recorded", "--notice", "posted")
     with up(pho, tmp_path / "shop", *options) as shop:
-        wait_until(lambda: len(shop.records("impressions")) > 0, 60.0, shop)
+        wait_until(lambda: len(shop.records("impressions")) > 0, explain=lambda: shop.said)
         # The camera prints the greeting after it has written the impression.
-        wait_until(lambda: "camera: " in shop.said, 10.0, shop)
+        wait_until(lambda: "camera: " in shop.said, explain=lambda: shop.said)
 
 
 def test_parts_stop_when_their_supervisor_is_killed(pho: Command, tmp_path: Path) -> None:

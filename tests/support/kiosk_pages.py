@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, ConsoleMessage, Page, WebSocket
 
-from scripted_gateway import until
+from waiting import wait_until
 
 READY_S = 40.0
 """How long a gateway may take to answer, on a machine that does much else."""
@@ -93,13 +92,13 @@ def start(page: Page) -> None:
     page.wait_for_selector("#status[data-light=good]", state="attached", timeout=20_000)
 
 
-def wait_for_phase(page: Page, *phases: str, seconds: float = 10.0) -> None:
+def wait_for_phase(page: Page, *phases: str, seconds: float = 30.0) -> None:
     """Wait until the page shows one of some phases."""
     wanted = ", ".join(f"html[data-phase={phase}]" for phase in phases)
     page.wait_for_selector(wanted, timeout=seconds * 1000)
 
 
-def wait(page: Page, done: Callable[[], bool], seconds: float = 10.0) -> None:
+def wait(page: Page, done: Callable[[], bool], seconds: float = 30.0) -> None:
     """Wait until something is so, and let the page's events come in meanwhile.
 
     Raises
@@ -107,10 +106,7 @@ def wait(page: Page, done: Callable[[], bool], seconds: float = 10.0) -> None:
     AssertionError
         It was not within that time.
     """
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end, f"not within {seconds} s"
-        page.wait_for_timeout(50)
+    wait_until(done, seconds, pause=lambda: page.wait_for_timeout(50))
 
 
 class RealGateway:
@@ -154,7 +150,7 @@ class RealGateway:
     def start(self) -> None:
         """Start the gateway, and wait until it answers."""
         self._gateway = self._run("gateway", "--port", str(self.port))
-        until(self._answers, READY_S)
+        wait_until(self._answers, READY_S)
 
     def kill(self) -> None:
         """Kill the gateway as a power cut would."""

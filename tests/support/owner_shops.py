@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import closing
 from itertools import groupby
 from pathlib import Path
@@ -55,11 +54,3 @@ def folded(rows: Iterable[Row]) -> OwnerFold:
 def board_of(folder: Path) -> OwnerBoard:
     """Return a board on a folder's log, not yet reading."""
     return OwnerBoard(lambda: EmbeddedLog(folder))
-
-
-def until(met: Callable[[], bool], seconds: float = 20.0) -> None:
-    """Wait until something is so."""
-    end_s = time.monotonic() + seconds
-    while not met():
-        assert time.monotonic() < end_s, "it did not come to be"
-        time.sleep(0.02)

@@ -20,7 +20,8 @@ from cv2.typing import MatLike
 from playwright.sync_api import Browser, Page
 
 from chromium import Launch, browsers, write_pictures
-from scripted_gateway import ScriptedGateway, until
+from scripted_gateway import ScriptedGateway
+from waiting import wait_until
 
 SIZES = {
     "wide": (1280, 720),
@@ -84,7 +85,7 @@ def _objection(page: Page, gateway: ScriptedGateway) -> None:
 def _away(page: Page, gateway: ScriptedGateway) -> None:
     _started(page, gateway)
     gateway.stop()
-    until(lambda: page.get_attribute("#status", "data-light") == "away")
+    wait_until(lambda: page.get_attribute("#status", "data-light") == "away")
     page.hover("#status")
     page.wait_for_timeout(500)
 

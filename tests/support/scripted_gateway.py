@@ -11,7 +11,6 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -26,6 +25,7 @@ from serving.gateway.app import PAGES
 from serving.gateway.kiosk_page import page_settings
 from serving.gateway.security_headers import SecurityHeaders
 from serving.settings import Settings, load
+from waiting import wait_until
 
 VISIT = "kiosk-1-0a1b2c3d-1"
 
@@ -87,7 +87,7 @@ class ScriptedGateway:
         self._server = server = uvicorn.Server(config)
         self._thread = threading.Thread(target=server.run, daemon=True)
         self._thread.start()
-        until(lambda: server.started)
+        wait_until(lambda: server.started)
         self.port = server.servers[0].sockets[0].getsockname()[1]
 
     def stop(self) -> None:
@@ -101,7 +101,7 @@ class ScriptedGateway:
 
     def send(self, kind: str, **message: Any) -> None:
         """Say something to the page that is connected."""
-        until(lambda: self._socket is not None)
+        wait_until(lambda: self._socket is not None)
         assert self._loop is not None
         told = self._tell({"type": kind, **message})
         asyncio.run_coroutine_threadsafe(told, self._loop).result(5)
@@ -147,9 +147,9 @@ class ScriptedGateway:
         """Return what the page said of one kind."""
         return [message for message in self.heard if message["type"] == kind]
 
-    def wait_for(self, kind: str, count: int = 1, seconds: float = 10.0) -> list[dict[str, Any]]:
+    def wait_for(self, kind: str, count: int = 1, seconds: float = 30.0) -> list[dict[str, Any]]:
         """Wait until the page said so many of one kind; return them."""
-        until(lambda: len(self.of(kind)) >= count, seconds)
+        wait_until(lambda: len(self.of(kind)) >= count, seconds)
         return self.of(kind)
 
     def _app(self) -> FastAPI:
@@ -226,17 +226,3 @@ class ScriptedGateway:
     async def _tell(self, message: dict[str, Any]) -> None:
         if self._socket is not None and not self.silent:
             await self._socket.send_text(json.dumps(message))
-
-
-def until(done: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Wait until something is so.
-
-    Raises
-    ------
-    AssertionError
-        It was not within that time.
-    """
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(0.02)

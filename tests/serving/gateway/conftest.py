@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from chromium import Launch, browsers, write_camera
 from kiosk_pages import Wire, open_page
 from scripted_gateway import ScriptedGateway
+
+# Five seconds are too few beside much other work.
+expect.set_options(timeout=30_000)
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from connectors.pictures import PICTURES, FolderPictures
 from kiosk_pages import RealGateway, open_page, start, wait, wait_for_phase
 from schemas.codec import decode
 from schemas.outcomes import OutcomeClosed
-from scripted_gateway import until
 from serving.ledger import read_ledger
+from waiting import wait_until
 
 # What Chromium's camera shows over and over: two visitors, each with nobody before.
 SCENES = (
@@ -85,7 +85,7 @@ def test_two_visitors_are_greeted_and_their_reactions_seen(
     with closing(EmbeddedLog(gateway.data)) as log:
         assert read_ledger(log).balanced
     pictures = FolderPictures(gateway.data / PICTURES)
-    until(lambda: not pictures.ids())
+    wait_until(lambda: not pictures.ids())
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from serving.ledger import read_ledger
 from serving.opening import open_log
 from serving.settings import Settings
 from told_pages import FACE, Playing, ToldPage, connected, edge_look, hello, now_ms, shot_message
+from waiting import wait_until
 
 
 @pytest.fixture
@@ -37,13 +38,6 @@ def tidy_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     settings = quick_settings(tmp_path_factory.mktemp("tidy") / "shop")
     with serving_gateway(settings):
         yield settings
-
-
-def wait_until(holds: Callable[[], bool], patience_s: float = 15.0) -> None:
-    end_s = time.monotonic() + patience_s
-    while not holds():
-        assert time.monotonic() < end_s, f"not within {patience_s} s"
-        time.sleep(0.05)
 
 
 def balanced(settings: Settings) -> Any:

@@ -13,12 +13,13 @@ import httpx
 import pytest
 
 from connectors.embedded_log import EmbeddedLog
-from owner_shops import rows_of, simulated, until, write
+from owner_shops import rows_of, simulated, write
 from running_gateways import running_gateway
 from schemas.streams import STREAMS
 from serving.gateway.owner_models import LEDGER, Decisions, Hour, Summary
 from serving.gateway.owner_receipts import ReceiptTold
 from serving.ledger import read_ledger
+from waiting import wait_until
 
 VISITS = 120
 
@@ -34,7 +35,7 @@ def owner(folder: Path) -> Iterator[httpx.Client]:
     with running_gateway(folder) as shop:
         base = f"http://127.0.0.1:{shop.settings.gateway.port}/api/owner"
         with httpx.Client(base_url=base, timeout=30.0) as client:
-            until(lambda: bool(client.get("/summary").json()["reading"]["caught_up"]))
+            wait_until(lambda: bool(client.get("/summary").json()["reading"]["caught_up"]))
             yield client
 
 

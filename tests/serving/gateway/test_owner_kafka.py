@@ -7,9 +7,10 @@ from pathlib import Path
 from brokers import fresh_topics, open_log, shared_broker
 from connectors.kafka_clients import connect
 from connectors.kafka_log import KafkaLog
-from owner_shops import folded, rows_of, simulated, until
+from owner_shops import folded, rows_of, simulated
 from serving.gateway.owner_board import OwnerBoard
 from serving.gateway.owner_fold import FOLDED
+from waiting import wait_until
 
 VISITS = 40
 
@@ -23,11 +24,11 @@ def test_topics_that_grow_say_what_a_folder_says(tmp_path: Path) -> None:
             log.append_at(rows[:middle])
             board.start()
             try:
-                until(lambda: board.reading.caught_up or bool(board.reading.problem), 60.0)
+                wait_until(lambda: board.reading.caught_up or bool(board.reading.problem), 60.0)
                 assert board.reading.problem == ""
                 assert board.fold.loop("greeting").decisions < VISITS
                 log.append_at(rows[middle:])
-                until(lambda: board.fold.records == len(rows), 60.0)
+                wait_until(lambda: board.fold.records == len(rows), 60.0)
             finally:
                 board.close()
     whole, found = folded(rows), board.fold

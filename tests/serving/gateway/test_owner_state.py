@@ -17,7 +17,7 @@ import judged
 import worlds
 from connectors.embedded_log import EmbeddedLog
 from connectors.logs import Log, Row
-from owner_shops import board_of, folded, rows_of, simulated, until, write
+from owner_shops import board_of, folded, rows_of, simulated, write
 from policies.evaluation.confidence import LowerBound, mixture_rate
 from schemas.codec import decode, encode
 from schemas.errors import LogUnavailable
@@ -35,6 +35,7 @@ from serving.gateway.owner_summary import hour_told, summary
 from serving.gateway.owner_worth import BLOCKS_MAX, WorthOfLoop
 from serving.ledger import read_ledger
 from serving.report import read_report
+from waiting import wait_until
 
 VISITS = 240
 
@@ -160,12 +161,12 @@ def test_a_board_follows_a_log_that_grows(
     board = board_of(tmp_path / "shop")
     board.start()
     try:
-        until(lambda: board.reading.caught_up)
+        wait_until(lambda: board.reading.caught_up)
         before = board.fold.loop("greeting").decisions
         assert 0 < before < VISITS
         write(tmp_path / "shop", rows[middle:])
-        until(lambda: board.fold.loop("greeting").worth.learned.reward.n > 0)
-        until(
+        wait_until(lambda: board.fold.loop("greeting").worth.learned.reward.n > 0)
+        wait_until(
             lambda: (
                 board.fold.newest_ms
                 == max(row.log_time_ms for row in rows if row.stream != "ticks")
@@ -182,11 +183,11 @@ def test_after_somebody_was_forgotten_the_log_is_read_anew(rows: list[Row], tmp_
     board = board_of(tmp_path / "shop")
     board.start()
     try:
-        until(lambda: board.reading.caught_up)
+        wait_until(lambda: board.reading.caught_up)
         old = board.fold
         with closing(EmbeddedLog(tmp_path / "shop")) as log:
             log.append("erasures", ErasureRequested("0" * 32, "visit", worlds.START_MS))
-        until(lambda: board.fold is not old and board.reading.caught_up)
+        wait_until(lambda: board.fold is not old and board.reading.caught_up)
         assert (
             board.fold.records
             == old.records
@@ -209,9 +210,9 @@ def test_a_log_that_is_away_is_told_and_asked_again(folder: Path) -> None:
     board = OwnerBoard(opened)
     board.start()
     try:
-        until(lambda: bool(board.reading.problem))
+        wait_until(lambda: bool(board.reading.problem))
         assert board.reading.problem == "the broker is away"
-        until(lambda: board.reading.caught_up)
+        wait_until(lambda: board.reading.caught_up)
         assert board.reading.problem == ""
         assert board.is_recording
     finally:
