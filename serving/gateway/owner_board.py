@@ -105,11 +105,13 @@ class OwnerBoard:
     def _begin(self, log: Log) -> None:
         with self.lock:
             self.fold = OwnerFold()
+            self.complete_ms = 0
             self.name = log.name
             self.is_recording = isinstance(log, EmbeddedLog) and any(
                 log.fact(name, "") for name in _RECORDINGS
             )
-        self._say(caught_up=False, share=None)
+            # Under one lock: an empty fold that is said to have caught up would be shown as one.
+            self._say(caught_up=False, share=None)
 
     def _follow(self, log: Log) -> None:
         """Read what there is, then what comes, until somebody is forgotten or it is stopped."""

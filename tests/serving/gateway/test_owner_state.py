@@ -187,7 +187,12 @@ def test_after_somebody_was_forgotten_the_log_is_read_anew(rows: list[Row], tmp_
         old = board.fold
         with closing(EmbeddedLog(tmp_path / "shop")) as log:
             log.append("erasures", ErasureRequested("0" * 32, "visit", worlds.START_MS))
-        wait_until(lambda: board.fold is not old and board.reading.caught_up)
+
+        def read_anew() -> bool:
+            with board.lock:
+                return board.fold is not old and board.reading.caught_up
+
+        wait_until(read_anew)
         assert (
             board.fold.records
             == old.records
