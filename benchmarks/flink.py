@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
 PARTS = ("rates", "live", "memory")
+_CHECKPOINT_MS = 10_000  # as shipped
 Tell = Callable[[str], None]
 
 
@@ -73,7 +74,12 @@ def _rates(folder: Path, options: argparse.Namespace, tell: Tell) -> dict[str, A
     # The local cluster compiles for a quick start; a cluster of weeks has both compilers.
     both = {"env.java.opts.taskmanager": "-XX:+TieredCompilation"}
     with Stand(
-        folder, flink_layout.loop(), options=both, more_jars=(jar,), python_path=(ROOT,)
+        folder,
+        flink_layout.loop(),
+        options=both,
+        more_jars=(jar,),
+        python_path=(ROOT,),
+        checkpoint_interval_ms=_CHECKPOINT_MS,
     ) as stand:
         runs = {
             "minimal stateful job (keyed count)": flink_rates.minimal,
@@ -122,7 +128,7 @@ def _live(folder: Path, options: argparse.Namespace, tell: Tell) -> dict[str, An
 
     tell("\nLive, 20 visits a second, each picture looked at for 50 ms (ms)")
     n_visits = 200 if options.quick else 1_200
-    with Stand(folder) as stand:
+    with Stand(folder, checkpoint_interval_ms=_CHECKPOINT_MS) as stand:
         stand.submit_all()
         live = Live(stand, 20.0)
         greeted = live.frame_to_greeting(n_visits, patience_s=n_visits / 20.0 * 3 + 60)
@@ -166,7 +172,8 @@ def _memory(folder: Path, options: argparse.Namespace, tell: Tell) -> dict[str, 
             state = held.checkpoint_bytes / held.visits
             tell(
                 f"  {n_visits:9,} open: heap {held.heap_bytes / 1e6:7.1f} MB ({each:6.0f} each), "
-                f"resident {held.resident_bytes / 1e6:7.0f} MB, checkpoint {state:6.0f} each"
+                f"resident {held.resident_bytes / 1e6:7.0f} MB, checkpoint {state:6.0f} each "
+                f"and {held.checkpoint_cpu_ms:,.0f} ms of processor"
             )
             before = before or held
     return found

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.parts.flink_layout import Layout, decisions
-from benchmarks.parts.flink_runs import settings_of, submit
+from benchmarks.parts.flink_runs import cpu_seconds, settings_of, submit
 from flink_stand import Stand
 
 _SPREAD_MS = 1_000
 """All visits open within so much log time: none is due before all are there."""
 _PATIENCE_S = 600.0
 _PARALLELISM = 2
+_IDLE_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class Held:
     """Memory of the processes as the operating system counts it, heap and Python."""
     checkpoint_bytes: int
     """A checkpoint."""
+    checkpoint_cpu_ms: float
+    """Processor time of the TaskManagers for each checkpoint while nothing else happens."""
 
 
 def open_visits(stand: Stand, prefix: str, n_visits: int) -> Held:
@@ -51,8 +54,13 @@ def open_visits(stand: Stand, prefix: str, n_visits: int) -> Held:
     layout.tick(streams, layout.last_ms + 100)
     job_id = submit(stand, "loop", settings_of(stand, layout, "join", parallelism=_PARALLELISM))
     _wait_until_read(layout)
+    cpu_ms = _checkpoint_cpu_ms(stand, job_id)
     held = Held(
-        n_visits, _heap_bytes(stand), _resident_bytes(stand), _checkpoint_bytes(stand, job_id)
+        n_visits,
+        _heap_bytes(stand),
+        _resident_bytes(stand),
+        _checkpoint_bytes(stand, job_id),
+        cpu_ms,
     )
     stand.flink.rest.cancel(job_id)
     return held
@@ -71,6 +79,18 @@ def _wait_until_read(layout: Layout) -> None:
 
 def _checkpoint_bytes(stand: Stand, job_id: str) -> int:
     return int(stand.flink.rest.checkpoints(job_id)["latest"]["completed"]["state_size"])
+
+
+def _checkpoint_cpu_ms(stand: Stand, job_id: str) -> float:
+    def now() -> tuple[int, float]:
+        told = stand.flink.rest.checkpoints(job_id)
+        used_s = cpu_seconds(stand)
+        return told["counts"]["completed"], sum(used_s.values())
+
+    made, used_s = now()
+    time.sleep(_IDLE_S)
+    made_then, used_then_s = now()
+    return (used_then_s - used_s) * 1_000.0 / max(1, made_then - made)
 
 
 def _taskmanagers(stand: Stand) -> list[int]:

@@ -29,7 +29,7 @@ class JobSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The operators of the loop that this job runs."""
     parallelism: int = 1
     """Parallel instances of each operator."""
-    checkpoint_interval_ms: int = 1_000
+    checkpoint_interval_ms: int = 10_000
     """Time between two checkpoints, ms: so much is done again after a failure."""
     checkpoints: str = ""
     """Where checkpoints are kept, as a URI; empty: where the cluster says."""

@@ -3,7 +3,7 @@
 KILLS=10 SEED=1 RATE=200 .venv-flink/bin/python -m pytest tests/scenarios_flink/test_kills.py -s
 
 plays the long campaign: so many kills of each kind, in an order and at moments drawn by the seed.
-ONLY=broker,camera plays some kinds.
+ONLY=broker,camera plays some kinds. CHECKPOINT_MS is the time between two checkpoints.
 """
 
 from __future__ import annotations
@@ -21,15 +21,17 @@ from flink_stand import Stand
 KILLS = int(os.environ.get("KILLS", "1"))
 SEED = int(os.environ.get("SEED", "1"))
 RATE = float(os.environ.get("RATE", "20"))
+CHECKPOINT_MS = int(os.environ.get("CHECKPOINT_MS", "1000"))
 ONLY = os.environ.get("ONLY", ",".join(KINDS)).split(",")
 SHARE = 0.1
 """Share of visits with pictures: 200 a second with 250 pictures each look after 30 threads."""
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300 + 150 * len(KINDS) * KILLS)
+@pytest.mark.timeout(300 + 300 * len(KINDS) * KILLS)
 def test_nothing_is_lost_and_nothing_learned_twice_whatever_is_killed(stand: Stand) -> None:
     chance = random.Random(SEED)  # noqa: S311 - repeatable, not secret
+    stand.checkpoint_interval_ms = CHECKPOINT_MS
     stand.submit_all()
     campaign = Campaign(stand, RATE, SHARE)
     campaign.flow(time.time_ns() // 1_000_000)

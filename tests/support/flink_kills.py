@@ -17,7 +17,7 @@ from flink_stand import SUPPORT, Stand
 from schemas.errors import PhoError
 
 KINDS = ("taskmanager", "jobmanager", "broker", "camera")
-FLOWING_S = 180.0
+FLOWING_S = 300.0
 CLOSED_S = 120.0
 STILL_S = 8.0
 """Longer than a window with its grace, 5.5 s: nothing is owed where all was silent for so long."""

@@ -75,7 +75,7 @@ class Topics:
             prefix=self.prefix,
             operators=operators,
             restart_attempts=0,
-            **changes,
+            **{"checkpoint_interval_ms": 1_000, **changes},
         )
 
     def bridge(self, operator: str, rows: Iterable[Row]) -> None:

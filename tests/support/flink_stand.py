@@ -61,6 +61,8 @@ class Stand:
         Jars beside the loop's own.
     python_path : tuple of Path
         Folders workers import from beside that of the tests' support.
+    checkpoint_interval_ms : int
+        Time between two checkpoints, ms; short where a test waits for one.
     """
 
     def __init__(
@@ -72,9 +74,11 @@ class Stand:
         options: Mapping[str, str] | None = None,
         more_jars: tuple[Path, ...] = (),
         python_path: tuple[Path, ...] = (),
+        checkpoint_interval_ms: int = 1_000,
     ) -> None:
         self.folder = folder
         self.config = config or worlds.loop(rules={"dedup_horizon_ms": HORIZON_MS})
+        self.checkpoint_interval_ms = checkpoint_interval_ms
         self.jobs: dict[str, str] = {}
         self.revived = 0
         self._bridged = bridged
@@ -116,6 +120,7 @@ class Stand:
             servers=self.broker.bootstrap,
             prefix=PREFIX,
             parallelism=2,
+            checkpoint_interval_ms=self.checkpoint_interval_ms,
             checkpoints=self.flink.checkpoints.as_uri(),
             services=Services(
                 analyser="slow_looks:SlowLooks", concurrency=16, pictures=str(self.pictures)
