@@ -118,7 +118,7 @@ bench: .venv/fetched.stamp .venv-flink/installed.stamp .venv-beam/installed.stam
 	@echo 'next: compare the ratios with those in docs'
 
 campaign-flink: .venv-flink/installed.stamp
-	KILLS=$${KILLS:-10} RATE=$${RATE:-200} CHECKPOINT_MS=10000 $(ON_FLINK) -m pytest -s -o timeout=5000 tests/scenarios_flink/test_kills.py
+	KILLS=$${KILLS:-10} RATE=$${RATE:-200} CHECKPOINT_MS=10000 $(ON_FLINK) -m pytest -s tests/scenarios_flink/test_kills.py
 	@echo 'next: read its report'
 
 campaign-drift: .venv/fetched.stamp

@@ -32,7 +32,7 @@ class Held:
     checkpoint_bytes: int
     """A checkpoint."""
     checkpoint_cpu_ms: float
-    """Processor time of the TaskManagers for each checkpoint while nothing else happens."""
+    """Processor time of cluster and broker from one checkpoint to the next, nothing else to do, ms."""
 
 
 def open_visits(stand: Stand, prefix: str, n_visits: int) -> Held:

@@ -52,7 +52,7 @@ def environment(
     # State and positions agree exactly; only what is written out may be written again.
     env.enable_checkpointing(settings.checkpoint_interval_ms, CheckpointingMode.EXACTLY_ONCE)
     # Without a pause the checkpoints that were missed while one was slow follow each other at once:
-    # 40 in 6 s, on a machine that was slow already (seen after a TaskManager had been killed).
+    # 45 in 6 s were seen, on a machine that was full already.
     pause_ms = settings.checkpoint_interval_ms // 2
     env.get_checkpoint_config().set_min_pause_between_checkpoints(pause_ms)
     return env

@@ -20,8 +20,9 @@ KINDS = ("taskmanager", "jobmanager", "broker", "camera")
 FLOWING_S = 300.0
 CLOSED_S = 120.0
 STILL_S = 8.0
-"""Longer than a window with its grace, 5.5 s: nothing is owed where all was silent for so long."""
+"""Longer than a window with its grace, 5.5 s: the last windows have closed by then."""
 ACCOUNTS_MAX = 3
+"""A job that is starting again is silent for longer: the account then lacks what it owes."""
 
 
 class Campaign:

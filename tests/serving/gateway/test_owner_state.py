@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -178,9 +179,30 @@ def test_a_board_follows_a_log_that_grows(
         board.close()
 
 
+class Watched:
+    """A board's lock that notes when it is let go of an empty board said to have caught up."""
+
+    def __init__(self, board: OwnerBoard) -> None:
+        self.empty = 0
+        self._board = board
+        self._lock = threading.RLock()
+        self._depth = 0
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self._depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        if self._depth == 0 and self._board.reading.caught_up and not self._board.fold.records:
+            self.empty += 1
+        self._lock.release()
+
+
 def test_after_somebody_was_forgotten_the_log_is_read_anew(rows: list[Row], tmp_path: Path) -> None:
     write(tmp_path / "shop", rows[:400])
     board = board_of(tmp_path / "shop")
+    board.lock = watched = Watched(board)  # type: ignore[assignment]
     board.start()
     try:
         wait_until(lambda: board.reading.caught_up)
@@ -193,6 +215,7 @@ def test_after_somebody_was_forgotten_the_log_is_read_anew(rows: list[Row], tmp_
                 return board.fold is not old and board.reading.caught_up
 
         wait_until(read_anew)
+        assert watched.empty == 0
         assert (
             board.fold.records
             == old.records
@@ -220,6 +243,39 @@ def test_a_log_that_is_away_is_told_and_asked_again(folder: Path) -> None:
         wait_until(lambda: board.reading.caught_up)
         assert board.reading.problem == ""
         assert board.is_recording
+    finally:
+        board.close()
+
+
+def test_a_log_that_comes_back_without_news_is_complete_as_before(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rested: list[OwnerFold] = []
+    at_rest = OwnerFold.at_rest
+
+    def noting(fold: OwnerFold, complete_ms: int) -> None:
+        rested.append(fold)
+        at_rest(fold, complete_ms)
+
+    class Leaving(EmbeddedLog):
+        asked = 0
+
+        def complete_through_ms(self) -> int:
+            self.asked += 1
+            if self.asked > 1:
+                problem = "the broker is away"
+                raise LogUnavailable(problem, "Wait for it")
+            return super().complete_through_ms()
+
+    monkeypatch.setattr(OwnerFold, "at_rest", noting)
+    logs = iter((Leaving, EmbeddedLog))
+    board = OwnerBoard(lambda: next(logs)(folder))
+    board.start()
+    try:
+        wait_until(lambda: bool(board.reading.problem))
+        first = board.fold
+        wait_until(lambda: board.fold is not first and board.reading.share == 1.0)
+        assert rested == [first, board.fold]
     finally:
         board.close()
 
