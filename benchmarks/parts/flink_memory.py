@@ -32,7 +32,7 @@ class Held:
     checkpoint_bytes: int
     """A checkpoint."""
     checkpoint_cpu_ms: float
-    """Processor time of cluster and broker from one checkpoint to the next, nothing else to do, ms."""
+    """Processor time of cluster and broker from one checkpoint to the next, all at rest, ms."""
 
 
 def open_visits(stand: Stand, prefix: str, n_visits: int) -> Held:
